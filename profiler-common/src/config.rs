@@ -1,0 +1,123 @@
+//! What userspace tells the kernel side about each traced process.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Value of a layout offset that does not exist in this version of CPython.
+pub const ABSENT: u32 = u32::MAX;
+
+/// How the running thread's `PyThreadState` is found from the thread's fs base.
+pub mod thread_slot {
+    /// No interpreter in this process (yet): every stack is recorded as "not Python".
+    pub const NONE: u32 = 0;
+    /// `*(fsbase + offset)`: a static TLS variable, or a glibc TSD key below 32.
+    pub const FS_RELATIVE: u32 = 1;
+    /// `*(*(fsbase + offset) + inner)`: a glibc TSD key of 32 and above, or musl's TSD array.
+    pub const FS_INDIRECT: u32 = 2;
+    /// The TSD key is read from the target's `autoTSSkey` struct {i32 initialized, u32 key} at address
+    /// `inner` at every event; `offset` is fs-relative for key 0 and grows by 16 a key. For processes whose
+    /// interpreter is not initialized when tracing starts; keys of 32 and above are not found this way.
+    pub const KEY_IN_MEMORY: u32 = 3;
+}
+
+/// How the byte offset into the bytecode (`lasti`) is computed.
+pub mod lasti_rule {
+    /// The frame holds a pointer into the code object's bytecode (CPython 3.11+).
+    pub const POINTER: u32 = 0;
+    /// The frame holds a byte offset, i32 (CPython 3.9 and earlier).
+    pub const BYTES: u32 = 1;
+    /// The frame holds an offset in two-byte code units, i32 (CPython 3.10).
+    pub const UNITS: u32 = 2;
+    /// As `POINTER`, but the bytecode may be a per-thread copy (free-threaded 3.14+).
+    pub const POINTER_PER_THREAD: u32 = 3;
+}
+
+/// Where the walker finds the thread state.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ThreadSlot {
+    /// One of [`thread_slot`].
+    pub mode: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+    /// Offset from fs base, in bytes, signed.
+    pub offset: i64,
+    /// See the mode.
+    pub inner: u64,
+}
+
+/// Byte offsets into CPython's structures, as far as the kernel side needs them.
+///
+/// Filled from `profiler/src/python/layout.rs`, keyed by minor version and build. [`ABSENT`] marks what a
+/// version does not have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct PythonLayout {
+    /// `PyThreadState.cframe` (3.11, 3.12), else [`ABSENT`].
+    pub tstate_cframe: u32,
+    /// The current frame: in the cframe where there is one, else in `PyThreadState`.
+    pub tstate_frame: u32,
+    /// `PyThreadState.thread_id` (a pthread_self, equal to fs base on glibc and musl).
+    pub tstate_thread_id: u32,
+    /// Bytes of a frame to read: 80 covers 3.11 and later.
+    pub frame_size: u32,
+    /// The code object in the frame.
+    pub frame_code: u32,
+    /// The caller's frame.
+    pub frame_previous: u32,
+    /// `prev_instr`, `instr_ptr` or `f_lasti`.
+    pub frame_lasti: u32,
+    /// `owner` (u8), or [`ABSENT`].
+    pub frame_owner: u32,
+    /// Frames with an owner of this value or more are the interpreter's own and are not shown.
+    pub owner_skip_from: u32,
+    /// `tlbc_index` (i32), or [`ABSENT`].
+    pub frame_tlbc_index: u32,
+    /// One of [`lasti_rule`].
+    pub lasti_rule: u32,
+    /// `co_code_adaptive`.
+    pub code_adaptive: u32,
+    /// `co_tlbc`, or [`ABSENT`].
+    pub code_tlbc: u32,
+    /// `co_firstlineno` (i32).
+    pub code_firstlineno: u32,
+    /// `co_filename`.
+    pub code_filename: u32,
+    /// `co_qualname`, or `co_name` before 3.11.
+    pub code_qualname: u32,
+    /// `co_linetable`, or `co_lnotab` before 3.10.
+    pub code_linetable: u32,
+    /// `_co_firsttraceable` (i32), or [`ABSENT`].
+    pub code_firsttraceable: u32,
+    /// Bits to keep of a code pointer found in a frame (tagged pointers, 3.14+).
+    pub pointer_mask: u64,
+}
+
+/// What the kernel side does with a process: see the constants.
+pub mod process_flags {
+    /// Stop the process (SIGSTOP) and tell userspace when it is about to exit.
+    pub const HOLD_AT_EXIT: u32 = 1;
+    /// Stop the process (SIGSTOP) and tell userspace at its next exec.
+    pub const HOLD_AT_EXEC: u32 = 2;
+    /// Stop the process (SIGSTOP) and tell userspace at the program's entry point.
+    pub const HOLD_AT_ENTRY: u32 = 4;
+    /// Walk native frames too.
+    pub const NATIVE: u32 = 8;
+}
+
+/// One traced process; the value of the map that is keyed by thread group id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct ProcessConfig {
+    /// The process's index in this trace: 0 is the first; unique over the trace's life, never reused.
+    pub slot: u32,
+    /// Bits of [`process_flags`].
+    pub flags: u32,
+    /// Where the thread state is.
+    pub thread_slot: ThreadSlot,
+    /// The interpreter's offsets.
+    pub layout: PythonLayout,
+}
+
+const _: () = assert!(core::mem::size_of::<ThreadSlot>() == 24);
+const _: () = assert!(core::mem::size_of::<PythonLayout>() == 80);
+const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 112);

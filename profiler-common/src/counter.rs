@@ -1,0 +1,62 @@
+//! The counters that the kernel side keeps. Each has a sentence in userspace (`profiler/src/profile/quality.rs`).
+
+/// Indices into the per-CPU counter array.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counter {
+    /// Probe hits at a function's entry (of all functions, nested ones included).
+    EntryHits = 0,
+    /// Probe hits at a function's return.
+    ReturnHits = 1,
+    /// Blocks counted as allocated.
+    Allocations = 2,
+    /// Blocks given back that were counted as allocated.
+    Frees = 3,
+    /// `free` of a block that was allocated before the trace started, or whose allocation was dropped.
+    UnmatchedFrees = 4,
+    /// Calls made inside another function of the C allocator (counted there).
+    Nested = 5,
+    /// Allocations that the allocator refused (it returned NULL).
+    Refused = 6,
+    /// Allocations dropped: the map of live blocks was full.
+    BlockMapFull = 7,
+    /// Events dropped: the map of stacks was full.
+    StackMapFull = 8,
+    /// Events dropped: the ring buffer was full.
+    RingFull = 9,
+    /// Events dropped: no room for another thread's state.
+    ThreadMapFull = 10,
+    /// Frames recorded as unknown: the map of code objects or the ring buffer was full.
+    CodeUnknown = 11,
+    /// Pools opened by pymalloc.
+    PoolsOpened = 12,
+    /// Pool openings dropped: the map of pools was full.
+    PoolMapFull = 13,
+    /// mmap, munmap, mremap and brk seen.
+    MappingEvents = 14,
+    /// Stacks walked.
+    Walks = 15,
+    /// Frames walked.
+    Frames = 16,
+    /// Stacks that were deeper than `MAX_FRAMES`.
+    Truncated = 17,
+    /// Stacks of threads without a Python thread state.
+    NotPython = 18,
+    /// Stacks walked before the interpreter was initialized.
+    NoInterpreter = 19,
+    /// Stacks cut short by a failed read.
+    ReadFailed = 20,
+    /// Stacks refused: the thread state found belongs to another thread.
+    ThreadMismatch = 21,
+    /// Stacks of threads that were between calls into Python.
+    NoFrame = 22,
+    /// Code objects that died.
+    CodeDeaths = 23,
+    /// Nanoseconds spent in the programs, measured on 1 hit in 64 and multiplied.
+    BodyNanos = 24,
+}
+
+impl Counter {
+    /// How many there are.
+    pub const COUNT: u32 = 25;
+}

@@ -1,0 +1,88 @@
+//! Keys and values of the maps that the kernel side keeps and userspace reads: blocks, pools, stacks.
+
+use bytemuck::{Pod, Zeroable};
+
+/// An address in a traced process: slot in the upper 16 bits, address in the lower 48.
+///
+/// x86-64 user addresses fit 47 bits unless a program asks for more by an mmap hint (5-level paging).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct BlockKey(pub u64);
+
+impl BlockKey {
+    /// Packs a key.
+    pub const fn new(slot: u32, address: u64) -> Self {
+        Self((slot as u64) << 48 | (address & 0xffff_ffff_ffff))
+    }
+
+    /// The process's slot.
+    pub const fn slot(self) -> u32 {
+        (self.0 >> 48) as u32
+    }
+
+    /// The address in that process.
+    pub const fn address(self) -> u64 {
+        self.0 & 0xffff_ffff_ffff
+    }
+}
+
+/// A block that the C allocator handed out and has not got back.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Block {
+    /// Key of the stack that allocated it.
+    pub stack: u64,
+    /// Bytes asked for.
+    pub size: u64,
+    /// Milliseconds from the trace's start (the kernel's coarse monotonic clock: resolution one tick).
+    pub born_ms: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+}
+
+/// A pymalloc pool by its last opening.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Pool {
+    /// Key of the stack that opened it last.
+    pub stack: u64,
+    /// Milliseconds from the trace's start.
+    pub born_ms: u32,
+    /// How often the pool at this address was opened during the trace.
+    pub openings: u32,
+}
+
+/// Sums for one stack: the value of the stack map, keyed by the stack's 64-bit hash.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct StackSums {
+    /// The process's slot.
+    pub slot: u32,
+    /// 1 when the frames have been sent to userspace; else they are sent at the next event.
+    pub sent: u32,
+    /// Blocks allocated.
+    pub alloc_objects: u64,
+    /// Bytes allocated.
+    pub alloc_space: u64,
+    /// Of these, blocks given back.
+    pub free_objects: u64,
+    /// Of these, bytes given back.
+    pub free_space: u64,
+    /// Blocks given back within [`TEMPORARY_MS`].
+    pub temporary_objects: u64,
+    /// Bytes given back within [`TEMPORARY_MS`].
+    pub temporary_space: u64,
+    /// The largest single block, bytes.
+    pub largest: u64,
+    /// The most bytes of this stack live at once.
+    pub peak_space: u64,
+    /// Pools of pymalloc opened.
+    pub pools_opened: u64,
+}
+
+/// A block given back within this many milliseconds of its allocation is temporary.
+pub const TEMPORARY_MS: u32 = 100;
+
+const _: () = assert!(core::mem::size_of::<Block>() == 24);
+const _: () = assert!(core::mem::size_of::<Pool>() == 16);
+const _: () = assert!(core::mem::size_of::<StackSums>() == 80);

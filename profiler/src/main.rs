@@ -1,0 +1,3 @@
+//! The `pyalloc` command.
+
+fn main() {}

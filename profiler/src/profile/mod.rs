@@ -1,0 +1,242 @@
+//! The profile: plain data, what a trace leaves behind and what every renderer reads.
+//!
+//! It grows with the number of distinct call paths, never with time. Ids are indices into the tables of the
+//! same profile. The file format is in [`file`] and `docs/profile-format.md`.
+
+pub mod file;
+pub mod quality;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the data below; a reader refuses a later one.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Index into [`Profile::strings`].
+pub type StringId = u32;
+/// Index into [`Profile::frames`].
+pub type FrameId = u32;
+/// Index into [`Profile::stacks`]; node 0 is the root, an empty stack.
+pub type StackId = u32;
+
+/// Everything known about one trace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// How the trace was made.
+    pub trace: Trace,
+    /// The traced processes, by slot.
+    pub processes: Vec<Process>,
+    /// Every text in the profile, once. Texts come from the target and may hold anything but invalid UTF-8.
+    pub strings: Vec<String>,
+    /// Every distinct frame.
+    pub frames: Vec<Frame>,
+    /// The stacks, as a tree: the path from the root to a node is a stack, outermost frame first.
+    pub stacks: Vec<StackNode>,
+    /// Heap ledger: blocks of the C allocator, by process and stack.
+    pub blocks: Vec<BlockRow>,
+    /// Heap ledger: small objects in pymalloc's pools, by process and stack that opened the pool.
+    pub pools: Vec<PoolRow>,
+    /// Mapping ledger: address space asked for, by process, stack and origin.
+    pub mappings: Vec<MappingRow>,
+    /// Memory over time; bounded: neighbours are merged when it grows over [`TIMELINE_POINTS`].
+    pub timeline: Vec<TimelinePoint>,
+    /// What was lost, unknown or estimated, and what the trace cost.
+    pub quality: quality::Quality,
+}
+
+/// Most points in a timeline.
+pub const TIMELINE_POINTS: usize = 600;
+
+/// How the trace was made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Version of pyalloc that recorded it.
+    pub pyalloc_version: String,
+    /// Wall clock at the start, milliseconds since 1970 (UTC).
+    pub started_unix_ms: u64,
+    /// Milliseconds from start to the last reading.
+    pub duration_ms: u64,
+    /// True for `trace -- COMMAND`: every allocation since the start of the process was seen.
+    pub launched: bool,
+    /// True when native frames were walked.
+    pub native: bool,
+    /// False in the periodic copies that a running trace writes; true once it ended in order.
+    pub complete: bool,
+    /// Kernel release of the machine, as `uname -r` gives it.
+    pub kernel: String,
+}
+
+/// A traced process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// The user's process id.
+    pub pid: u32,
+    /// Start time in clock ticks after boot (field 22 of /proc/PID/stat): with the pid it identifies it.
+    pub start_time: u64,
+    /// Command line, arguments joined by blanks.
+    pub command: String,
+    /// The interpreter's version, "3.11.7".
+    pub python: String,
+    /// Path of the file that holds the interpreter, as the target sees it.
+    pub interpreter: String,
+    /// What is special about this build, for people ("pymalloc is inlined: ..."); empty if nothing.
+    pub notes: Vec<String>,
+    /// Threads at the start and at the end.
+    pub threads_start: u32,
+    /// See `threads_start`.
+    pub threads_end: u32,
+    /// Resident set size at the start, bytes.
+    pub rss_start: u64,
+    /// Resident set size at the last reading, bytes.
+    pub rss_end: u64,
+    /// Largest resident set size read during the trace, bytes.
+    pub rss_peak: u64,
+    /// How the trace of this process ended.
+    pub end: End,
+}
+
+/// How the trace of a process ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It still runs; the trace was ended by its duration or by the user.
+    #[default]
+    Detached,
+    /// It ended with this exit code.
+    Exited(i32),
+    /// It was ended by this signal.
+    Killed(i32),
+    /// It executed another program.
+    Executed,
+}
+
+/// What kind of code a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameKind {
+    /// Python code that is neither the standard library's nor an installed package's.
+    Own,
+    /// A package in site-packages or dist-packages.
+    Package,
+    /// The standard library, and frozen modules.
+    Stdlib,
+    /// A native function of a library or extension.
+    Native,
+    /// No frame: a marker that says why there is none ("[native thread, no Python stack]").
+    Marker,
+}
+
+/// A frame: one line of one function.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    /// What kind of code it is.
+    pub kind: FrameKind,
+    /// Qualified name of the function (`co_qualname`), symbol, or the marker's text.
+    pub function: StringId,
+    /// Path of the source file as the interpreter knows it, or of the native object; empty for a marker.
+    pub file: StringId,
+    /// Line; 0 where there is none.
+    pub line: u32,
+    /// First line of the function; 0 where there is none.
+    pub first_line: u32,
+}
+
+/// A node of the stack tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StackNode {
+    /// The caller's node; the root's parent is itself.
+    pub parent: StackId,
+    /// The frame; meaningless for the root.
+    pub frame: FrameId,
+}
+
+/// Sums over the C allocator's blocks of one stack in one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BlockRow {
+    /// Index into [`Profile::processes`].
+    pub process: u32,
+    /// The stack.
+    pub stack: StackId,
+    /// Blocks allocated during the trace.
+    pub alloc_objects: u64,
+    /// Bytes allocated during the trace.
+    pub alloc_space: u64,
+    /// Of these, blocks still live at the end.
+    pub inuse_objects: u64,
+    /// Of these, bytes still live at the end.
+    pub inuse_space: u64,
+    /// Blocks given back within `profiler_common::ledger::TEMPORARY_MS`.
+    pub temporary_objects: u64,
+    /// Bytes of these.
+    pub temporary_space: u64,
+    /// Largest single block, bytes.
+    pub largest: u64,
+    /// Most bytes of this stack live at once.
+    pub peak_space: u64,
+}
+
+/// Small objects in the pools that one stack opened in one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PoolRow {
+    /// Index into [`Profile::processes`].
+    pub process: u32,
+    /// The stack that opened the pools last.
+    pub stack: StackId,
+    /// Pools opened during the trace.
+    pub opened: u64,
+    /// Pools of these that are still in use.
+    pub live_pools: u64,
+    /// Live objects in these.
+    pub inuse_objects: u64,
+    /// Bytes of these, rounded up to the size class.
+    pub inuse_space: u64,
+}
+
+/// Who asked the kernel for address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MappingOrigin {
+    /// The program or a library, by mmap without a file.
+    Anonymous,
+    /// The program or a library, by mmap of a file.
+    File,
+    /// The C allocator, by mmap.
+    AllocatorMmap,
+    /// The C allocator, by brk.
+    AllocatorBrk,
+    /// pymalloc, for an arena.
+    PymallocArena,
+}
+
+/// Address space asked for by one stack in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MappingRow {
+    /// Index into [`Profile::processes`].
+    pub process: u32,
+    /// The stack.
+    pub stack: StackId,
+    /// Who asked.
+    pub origin: MappingOrigin,
+    /// Mappings made during the trace.
+    pub alloc_objects: u64,
+    /// Bytes of these.
+    pub alloc_space: u64,
+    /// Of these, mappings still there at the end, whole or in part.
+    pub inuse_objects: u64,
+    /// Bytes still there at the end.
+    pub inuse_space: u64,
+}
+
+/// One reading of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimelinePoint {
+    /// Index into [`Profile::processes`].
+    pub process: u32,
+    /// Milliseconds from the start of the trace.
+    pub at_ms: u64,
+    /// Resident set size, bytes.
+    pub rss: u64,
+    /// Bytes allocated from the C allocator since the start and still live.
+    pub live: u64,
+    /// Bytes allocated from the C allocator since the start.
+    pub allocated: u64,
+}

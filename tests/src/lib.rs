@@ -1,0 +1,1 @@
+//! What the live tests share: starting workloads, running pyalloc, reading what they print.
