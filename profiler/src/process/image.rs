@@ -1,0 +1,282 @@
+//! An ELF file mapped into a process: where it lies, what it exports, and how addresses become file offsets.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use object::elf::{PT_LOAD, STT_FUNC, STT_GNU_IFUNC, STT_OBJECT};
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::{Endianness, Object as _, ObjectSymbol as _, SymbolFlags};
+
+use super::Pid;
+use super::maps::{Region, RegionName};
+
+/// The mapped ELF file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// No path under /proc led to the file.
+    #[error("cannot open the mapped file {}: {source}", path.display())]
+    Open {
+        /// The path in the target.
+        path: PathBuf,
+        /// The last error.
+        source: io::Error,
+    },
+    /// It is not an ELF file for x86-64 that we can read.
+    #[error("cannot read {} as an x86-64 ELF file: {reason}", path.display())]
+    Elf {
+        /// The path in the target.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+}
+
+/// A loadable segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Address in the file's own terms.
+    pub vaddr: u64,
+    /// Offset of its first byte in the file.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub file_size: u64,
+    /// Bytes in memory.
+    pub memory_size: u64,
+    /// Whether it is mapped executable.
+    pub execute: bool,
+}
+
+/// A symbol that the file exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Address in the file's own terms (vaddr).
+    pub vaddr: u64,
+    /// Bytes; 0 if the file does not say.
+    pub size: u64,
+}
+
+/// An ELF file mapped into a process.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The path as the target sees it: for people.
+    pub path: PathBuf,
+    /// A path through which this process can open the very file that is mapped, also when it was replaced.
+    pub openable: PathBuf,
+    /// Device and inode as in maps: the file's identity.
+    pub file: (String, u64),
+    /// What to add to a vaddr to get an address in the target.
+    pub bias: u64,
+    /// The loadable segments.
+    pub segments: Vec<Segment>,
+    /// Virtual address of the program's entry point; 0 for a library without one.
+    pub entry: u64,
+    /// The whole file.
+    pub data: Vec<u8>,
+    exports: HashMap<String, Symbol>,
+}
+
+impl Image {
+    /// The images of a process, in address order: every file that is mapped executable.
+    ///
+    /// Files that cannot be read as ELF are left out.
+    pub fn all(pid: Pid, regions: &[Region]) -> Vec<Self> {
+        executable_files(regions)
+            .into_iter()
+            .filter_map(|region| Self::open(pid, region, regions).ok())
+            .collect()
+    }
+
+    /// Opens the file that `region` maps.
+    pub fn open(pid: Pid, region: &Region, regions: &[Region]) -> Result<Self, ImageError> {
+        let RegionName::File { path, .. } = &region.name else {
+            let source = io::Error::new(io::ErrorKind::NotFound, "the mapping has no file");
+            return Err(ImageError::Open {
+                path: PathBuf::new(),
+                source,
+            });
+        };
+        let (openable, data) = read_mapped_file(pid, path, region)?;
+        let elf = |reason: String| ImageError::Elf {
+            path: path.clone(),
+            reason,
+        };
+        let parsed = ElfFile64::<Endianness>::parse(&*data).map_err(|error| elf(error.to_string()))?;
+        let endian = parsed.endian();
+        let segments = segments(&parsed);
+        let entry = parsed.elf_header().e_entry(endian);
+        let exports = exports(&parsed);
+        let bias = bias(&segments, region, regions).ok_or_else(|| elf("no segment fits the mapping".to_owned()))?;
+        let file = (region.device.clone(), region.inode);
+        Ok(Self {
+            path: path.clone(),
+            openable,
+            file,
+            bias,
+            segments,
+            entry,
+            data,
+            exports,
+        })
+    }
+
+    /// A function or variable the file exports (`.dynsym`).
+    pub fn export(&self, name: &str) -> Option<Symbol> {
+        self.exports.get(name).copied()
+    }
+
+    /// The address in the target of an exported symbol.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
+        self.export(name).map(|symbol| self.bias.wrapping_add(symbol.vaddr))
+    }
+
+    /// File offset of a vaddr that has bytes in the file.
+    pub fn file_offset(&self, vaddr: u64) -> Option<u64> {
+        let segment = self
+            .segments
+            .iter()
+            .find(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)?;
+        Some(vaddr - segment.vaddr + segment.offset)
+    }
+
+    /// The file's bytes from a vaddr to the end of its segment.
+    pub fn bytes_at(&self, vaddr: u64) -> Option<&[u8]> {
+        let segment = self
+            .segments
+            .iter()
+            .find(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)?;
+        let start = usize::try_from(vaddr - segment.vaddr + segment.offset).ok()?;
+        let end = usize::try_from(segment.offset + segment.file_size)
+            .ok()?
+            .min(self.data.len());
+        self.data.get(start..end)
+    }
+
+    /// The vaddr of an address in the target, if it lies in this image.
+    pub fn vaddr_of(&self, address: u64) -> Option<u64> {
+        let vaddr = address.wrapping_sub(self.bias);
+        self.segments
+            .iter()
+            .any(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.memory_size)
+            .then_some(vaddr)
+    }
+
+    /// Whether an address in the target lies in this image's executable segments.
+    pub fn is_code(&self, address: u64) -> bool {
+        let vaddr = address.wrapping_sub(self.bias);
+        self.segments
+            .iter()
+            .any(|s| s.execute && vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)
+    }
+
+    /// The file's name without its folder.
+    pub fn file_name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+/// One executable region per mapped file, in address order.
+pub fn executable_files(regions: &[Region]) -> Vec<&Region> {
+    let mut seen = std::collections::HashSet::new();
+    regions
+        .iter()
+        .filter(|region| region.permissions.execute && region.path().is_some())
+        .filter(|region| seen.insert((region.device.clone(), region.inode)))
+        .collect()
+}
+
+/// Opens the very file that is mapped: by its path in the target's root when device and inode still agree, else
+/// through map_files, which survives a deleted or replaced file (CPython gh-151029: package upgrades do that).
+fn read_mapped_file(pid: Pid, path: &Path, region: &Region) -> Result<(PathBuf, Vec<u8>), ImageError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    let in_root = Path::new(&format!("/proc/{pid}/root")).join(relative);
+    let by_mapping = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end));
+    let same = |metadata: &fs::Metadata| metadata.ino() == region.inode && metadata.is_file();
+    let openable = match fs::metadata(&in_root) {
+        Ok(metadata) if same(&metadata) => in_root,
+        _ => by_mapping,
+    };
+    let data = fs::read(&openable).map_err(|source| ImageError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok((openable, data))
+}
+
+fn segments(elf: &ElfFile64<'_, Endianness>) -> Vec<Segment> {
+    let endian = elf.endian();
+    elf.elf_program_headers()
+        .iter()
+        .filter(|header| header.p_type(endian) == PT_LOAD)
+        .map(|header| Segment {
+            vaddr: header.p_vaddr(endian),
+            offset: header.p_offset(endian),
+            file_size: header.p_filesz(endian),
+            memory_size: header.p_memsz(endian),
+            execute: header.p_flags(endian).0 & object::elf::PF_X.0 != 0,
+        })
+        .collect()
+}
+
+fn exports(elf: &ElfFile64<'_, Endianness>) -> HashMap<String, Symbol> {
+    let mut exports = HashMap::new();
+    for symbol in elf.dynamic_symbols().filter(|symbol| symbol.is_definition()) {
+        let SymbolFlags::Elf { st_info, .. } = symbol.flags() else {
+            continue;
+        };
+        if ![STT_FUNC, STT_OBJECT, STT_GNU_IFUNC]
+            .iter()
+            .any(|kind| kind.0 == st_info.0 & 0xf)
+        {
+            continue;
+        }
+        if let Ok(name) = symbol.name() {
+            exports.insert(
+                name.to_owned(),
+                Symbol {
+                    vaddr: symbol.address(),
+                    size: symbol.size(),
+                },
+            );
+        }
+    }
+    exports
+}
+
+/// Load address minus vaddr, from the first mapping of the same file that begins a segment.
+fn bias(segments: &[Segment], region: &Region, regions: &[Region]) -> Option<u64> {
+    const PAGE: u64 = 4096;
+    let same_file = |other: &&Region| (&other.device, other.inode) == (&region.device, region.inode);
+    regions.iter().filter(same_file).find_map(|mapped| {
+        let segment = segments.iter().find(|segment| {
+            segment.offset / PAGE * PAGE == mapped.offset && segment.execute == mapped.permissions.execute
+        })?;
+        Some(mapped.start.wrapping_sub(segment.vaddr / PAGE * PAGE))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::maps;
+
+    #[test]
+    fn finds_the_c_library_of_this_process_where_the_loader_put_it() {
+        let pid = Pid(std::process::id());
+        let regions = maps::read(pid).unwrap();
+        let images = Image::all(pid, &regions);
+        let libc = images
+            .iter()
+            .find(|image| image.file_name().starts_with("libc.so"))
+            .unwrap();
+        assert_eq!(libc.address_of("malloc"), Some(libc::malloc as *const () as u64));
+        let malloc = libc.export("malloc").unwrap();
+        let offset = usize::try_from(libc.file_offset(malloc.vaddr).unwrap()).unwrap();
+        assert_eq!(
+            libc.bytes_at(malloc.vaddr).unwrap()[..16],
+            libc.data[offset..offset + 16]
+        );
+        assert!(libc.is_code(libc::malloc as *const () as u64));
+    }
+}

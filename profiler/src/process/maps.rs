@@ -1,0 +1,170 @@
+//! The mappings of a process, from /proc/PID/maps.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::Pid;
+
+/// One line of /proc/PID/maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// First address.
+    pub start: u64,
+    /// First address after it.
+    pub end: u64,
+    /// Readable, writable, executable, shared (not private).
+    pub permissions: Permissions,
+    /// Offset into the file, bytes.
+    pub offset: u64,
+    /// The file's device, `major:minor` in hexadecimal as the kernel prints it.
+    pub device: String,
+    /// The file's inode; 0 for none.
+    pub inode: u64,
+    /// What the kernel prints: a path, `[heap]`, `[stack]`, or nothing.
+    pub name: RegionName,
+}
+
+/// The permission bits of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the bits' own names")]
+pub struct Permissions {
+    pub read: bool,
+    pub write: bool,
+    pub execute: bool,
+    pub shared: bool,
+}
+
+/// What a region maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegionName {
+    /// Anonymous memory without a name.
+    Anonymous,
+    /// A name in brackets: `[heap]`, `[stack]`, `[vdso]`, `[anon:...]`.
+    Special(String),
+    /// A file, as seen in the target's root; `deleted` when the kernel says that it has been unlinked.
+    File {
+        /// The path in the target's mount namespace.
+        path: PathBuf,
+        /// Unlinked or replaced since it was mapped.
+        deleted: bool,
+    },
+}
+
+impl Region {
+    /// The path of the mapped file.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.name {
+            RegionName::File { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the mappings of a process, in address order.
+pub fn read(pid: Pid) -> io::Result<Vec<Region>> {
+    let text = fs::read(format!("/proc/{pid}/maps"))?;
+    Ok(text.split(|&byte| byte == b'\n').filter_map(parse_line).collect())
+}
+
+/// Parses one line; `None` for what is not one. The kernel writes newlines in paths as `\012`.
+fn parse_line(line: &[u8]) -> Option<Region> {
+    let mut fields = line.splitn(6, |&byte| byte == b' ');
+    let mut text = || fields.next().and_then(|field| std::str::from_utf8(field).ok());
+    let (start, end) = text()?.split_once('-')?;
+    let permissions = text()?.as_bytes();
+    let offset = text()?;
+    let device = text()?.to_owned();
+    let inode = text()?.parse().ok()?;
+    let name = fields.next().unwrap_or_default().trim_ascii_start();
+    Some(Region {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        permissions: Permissions {
+            read: permissions.first() == Some(&b'r'),
+            write: permissions.get(1) == Some(&b'w'),
+            execute: permissions.get(2) == Some(&b'x'),
+            shared: permissions.get(3) == Some(&b's'),
+        },
+        offset: u64::from_str_radix(offset, 16).ok()?,
+        device,
+        inode,
+        name: parse_name(name),
+    })
+}
+
+fn parse_name(name: &[u8]) -> RegionName {
+    if name.is_empty() {
+        return RegionName::Anonymous;
+    }
+    if !name.starts_with(b"/") {
+        return RegionName::Special(String::from_utf8_lossy(name).into_owned());
+    }
+    let (path, deleted) = match name.strip_suffix(b" (deleted)") {
+        Some(path) => (path, true),
+        None => (name, false),
+    };
+    RegionName::File {
+        path: PathBuf::from(OsString::from_vec(unescape_newlines(path))),
+        deleted,
+    }
+}
+
+fn unescape_newlines(path: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&first, tail)) = rest.split_first() {
+        if let Some(tail) = rest.strip_prefix(b"\\012") {
+            plain.push(b'\n');
+            rest = tail;
+        } else {
+            plain.push(first);
+            rest = tail;
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_files_with_blanks_newlines_and_deletions() {
+        let line = b"7f0000001000-7f0000003000 r-xp 00001000 fe:00 1234    /opt/a b/lib\\012x.so (deleted)";
+        let region = parse_line(line).unwrap();
+        assert_eq!(
+            (region.start, region.end, region.offset),
+            (0x7f00_0000_1000, 0x7f00_0000_3000, 0x1000)
+        );
+        assert!(region.permissions.execute && !region.permissions.write && !region.permissions.shared);
+        assert_eq!(
+            region.name,
+            RegionName::File {
+                path: PathBuf::from("/opt/a b/lib\nx.so"),
+                deleted: true
+            }
+        );
+    }
+
+    #[test]
+    fn parses_what_is_no_file() {
+        let region = parse_line(b"01c0f000-01c30000 rw-p 00000000 00:00 0          [heap]").unwrap();
+        assert_eq!(region.name, RegionName::Special("[heap]".to_owned()));
+        let region = parse_line(b"7f0000000000-7f0000021000 rw-p 00000000 00:00 0").unwrap();
+        assert_eq!(region.name, RegionName::Anonymous);
+        assert!(parse_line(b"nonsense").is_none());
+    }
+
+    #[test]
+    fn reads_its_own_maps() {
+        let regions = read(Pid(std::process::id())).unwrap();
+        let own = std::env::current_exe().unwrap();
+        assert!(
+            regions
+                .iter()
+                .any(|region| region.permissions.execute && region.path() == Some(&own))
+        );
+    }
+}
