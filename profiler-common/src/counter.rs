@@ -54,9 +54,11 @@ pub enum Counter {
     CodeDeaths = 23,
     /// Nanoseconds spent in the programs, measured on 1 hit in 64 and multiplied.
     BodyNanos = 24,
+    /// Blocks whose free was not seen: their address was handed out again.
+    MissedFrees = 25,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 25;
+    pub const COUNT: u32 = 26;
 }

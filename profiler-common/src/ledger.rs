@@ -34,7 +34,7 @@ pub struct Block {
     pub stack: u64,
     /// Bytes asked for.
     pub size: u64,
-    /// Milliseconds from the trace's start (the kernel's coarse monotonic clock: resolution one tick).
+    /// Milliseconds from the trace's start.
     pub born_ms: u32,
     /// Keeps the layout free of padding.
     pub reserved: u32,

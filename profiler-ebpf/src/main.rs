@@ -1,9 +1,87 @@
-//! The kernel side of pyalloc.
+//! The kernel side of pyalloc: entry points of one line, each with a `try_*` body in its room.
+//!
+//! Every map is owned by one module. A failed operation is counted (see `counters`), never retried in a
+//! loop, and never stops the target. One body serves all three kinds of links: a session program is told by
+//! the kernel whether it runs at the entry or at the return; on older kernels two programs share the work.
+
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod atomic;
+mod clock;
+mod code;
+mod counters;
+mod heap;
+mod lifecycle;
+mod mapping;
+mod pool;
+mod probe;
+mod process;
+mod registers;
+mod ring;
+mod stack;
+mod thread;
+mod walk;
+
+use core::ffi::c_void;
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+
+/// Entry and return of the functions whose result matters, where the kernel has sessions (6.13+).
+///
+/// Not `#[uprobe]`: that macro drops the return value, and 1 is what spares the target the return trap.
+// SAFETY: the loader attaches this symbol by its name; no other item of that name exists.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn probe_session(ctx: *mut c_void) -> u32 {
+    probe::try_session(ctx)
+}
+
+/// Entry of a function, where the kernel has no sessions, and of functions whose result does not matter.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn probe_entry(ctx: *mut c_void) -> u32 {
+    probe::try_entry(ctx)
+}
+
+/// Return of a function, where the kernel has no sessions.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uretprobe")]
+pub extern "C" fn probe_return(ctx: *mut c_void) -> u32 {
+    probe::try_return(ctx)
+}
+
+/// Every system call's exit: mmap, munmap, mremap and brk are picked out first.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    mapping::try_sys_exit(&ctx)
+}
+
+/// A thread ends.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
+    lifecycle::try_exit()
+}
+
+/// A process executes another program.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
+    lifecycle::try_exec()
+}
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // The verifier would refuse the object if this could be reached.
     loop {}
 }
+
+// SAFETY: the kernel looks for a license in this section; helpers that read memory want the GPL.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

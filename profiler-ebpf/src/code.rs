@@ -1,0 +1,120 @@
+//! Code objects: each gets a serial number at first sight, which dies with it.
+//!
+//! A frame that is being executed holds a reference to its code object, so an address found in a live frame
+//! belongs to the object that `code_dealloc` has not yet been called for. That makes (address, serial) an
+//! identity that a reused address cannot forge, on every version of CPython.
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap};
+use profiler_common::config::{ABSENT, ProcessConfig};
+use profiler_common::counter::Counter;
+use profiler_common::event::{NewCode, frame, kind};
+use profiler_common::ledger::BlockKey;
+use profiler_common::{LINETABLE_COPY, STRING_COPY};
+
+use crate::process::Current;
+use crate::{atomic, counters, ring};
+
+/// Most code objects alive at once, of all traced processes.
+const MAX_CODES: u32 = 1 << 18;
+
+/// Serial by slot and address.
+#[map]
+static CODES: HashMap<BlockKey, u64> = HashMap::with_max_entries(MAX_CODES, BPF_F_NO_PREALLOC);
+
+/// The last serial given.
+#[map]
+static LAST_SERIAL: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The serial of the code object at an address; `frame::UNKNOWN_SERIAL` when it cannot be recorded.
+#[inline(always)]
+pub fn serial(config: &ProcessConfig, current: Current, code: u64) -> u64 {
+    let key = BlockKey::new(config.slot, code);
+    match CODES.get_ptr(&key) {
+        // SAFETY: a serial is written once, before the entry is visible.
+        Some(serial) => unsafe { *serial },
+        None => first_sight(config, current, code, key),
+    }
+}
+
+/// `code_dealloc(code)`: from now on the address may become another code object.
+pub fn died(config: &ProcessConfig, code: u64) {
+    counters::one(Counter::CodeDeaths);
+    // A code object that never stood in a stack is not in the map.
+    let _ = CODES.remove(&BlockKey::new(config.slot, code));
+}
+
+#[inline(never)]
+fn first_sight(config: &ProcessConfig, current: Current, code: u64, key: BlockKey) -> u64 {
+    let serial = next_serial();
+    // The record goes out first: an entry in the map whose record was lost could never be named.
+    if serial == frame::UNKNOWN_SERIAL || !announce(config, current, code, serial) || CODES.insert(&key, &serial, 0).is_err()
+    {
+        counters::one(Counter::CodeUnknown);
+        return frame::UNKNOWN_SERIAL;
+    }
+    serial
+}
+
+fn next_serial() -> u64 {
+    match LAST_SERIAL.get_ptr_mut(0) {
+        // SAFETY: the map's value is an aligned u64 that lives as long as the map.
+        Some(last) => unsafe { atomic::add(last, 1) + 1 },
+        None => frame::UNKNOWN_SERIAL,
+    }
+}
+
+/// Sends what userspace needs to name the code object, with copies of its strings taken while it is alive.
+fn announce(config: &ProcessConfig, current: Current, code: u64, serial: u64) -> bool {
+    let layout = &config.layout;
+    let Some(mut entry) = ring::reserve::<NewCode>() else { return false };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the ring gave a record of this size; every field is written before it is submitted. Reads of the
+    // target's memory go through the helper, which fails instead of faulting.
+    unsafe {
+        (*record).header = ring::header(kind::NEW_CODE, config.slot, current);
+        (*record).serial = serial;
+        (*record).code = code;
+        (*record).filename = read_u64(code + u64::from(layout.code_filename));
+        (*record).qualname = read_u64(code + u64::from(layout.code_qualname));
+        (*record).linetable = read_u64(code + u64::from(layout.code_linetable));
+        (*record).firstlineno = read_u32(code, layout.code_firstlineno).cast_signed();
+        (*record).firsttraceable = read_u32(code, layout.code_firsttraceable).cast_signed();
+        (*record).reserved = 0;
+        (*record).filename_copied = copy::<STRING_COPY>((&raw mut (*record).filename_bytes).cast(), (*record).filename);
+        (*record).qualname_copied = copy::<STRING_COPY>((&raw mut (*record).qualname_bytes).cast(), (*record).qualname);
+        (*record).linetable_copied =
+            copy::<LINETABLE_COPY>((&raw mut (*record).linetable_bytes).cast(), (*record).linetable);
+    }
+    entry.submit(0);
+    true
+}
+
+/// Copies `N` bytes of the target; gives `N`, or 0 when that failed (the bytes are zeroed then).
+#[inline(always)]
+fn copy<const N: usize>(to: *mut u8, address: u64) -> u32 {
+    // SAFETY: `to` has room for `N` bytes; the helper checks the target's address itself.
+    let failed = unsafe { bpf_probe_read_user(to.cast(), N as u32, address as *const _) };
+    if failed == 0 { N as u32 } else { 0 }
+}
+
+#[inline(always)]
+fn read_u64(address: u64) -> u64 {
+    let mut value = 0u64;
+    // SAFETY: the destination is a u64 on the stack; the helper checks the target's address itself.
+    unsafe { bpf_probe_read_user((&raw mut value).cast(), 8, address as *const _) };
+    value
+}
+
+#[inline(always)]
+fn read_u32(object: u64, offset: u32) -> u32 {
+    let mut value = 0u32;
+    if offset != ABSENT {
+        let address = object + u64::from(offset);
+        // SAFETY: the destination is a u32 on the stack; the helper checks the target's address itself.
+        unsafe { bpf_probe_read_user((&raw mut value).cast(), 4, address as *const _) };
+    }
+    value
+}

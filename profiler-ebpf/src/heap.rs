@@ -1,0 +1,151 @@
+//! The heap ledger's events: calls of the C allocator, each byte once, frees paired.
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::HashMap;
+use profiler_common::config::ProcessConfig;
+use profiler_common::counter::Counter;
+use profiler_common::ledger::{Block, BlockKey};
+use profiler_common::probe::{Cookie, Function};
+
+use crate::process::Current;
+use crate::registers::Registers;
+use crate::thread::Thread;
+use crate::{clock, counters, stack, thread};
+
+/// Most live blocks; the loader sets it (`--max-live-blocks`).
+const MAX_BLOCKS: u32 = 1 << 20;
+
+/// Live blocks that were allocated during the trace.
+#[map]
+static BLOCKS: HashMap<BlockKey, Block> = HashMap::with_max_entries(MAX_BLOCKS, BPF_F_NO_PREALLOC);
+
+/// A thread enters an allocating function as its outermost one: notes what it asks for.
+#[inline(always)]
+pub fn enter(config: &ProcessConfig, state: *mut Thread, regs: Registers, cookie: Cookie) {
+    let argument = |index| regs.get(cookie.register(index));
+    let function = cookie.function();
+    let (size, pointer) = if function == Function::Malloc as u8 {
+        (argument(0), 0)
+    } else if function == Function::Calloc as u8 {
+        (argument(0).wrapping_mul(argument(1)), 0)
+    } else if function == Function::Realloc as u8 {
+        (argument(1), argument(0))
+    } else if function == Function::Reallocarray as u8 {
+        (argument(1).wrapping_mul(argument(2)), argument(0))
+    } else if function == Function::PosixMemalign as u8 {
+        (argument(2), argument(0))
+    } else {
+        (argument(1), 0)
+    };
+    let mut old = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    if pointer != 0 && function != Function::PosixMemalign as u8 {
+        // Taken out now and not at the return: in between another thread may be given the old address.
+        take(BlockKey::new(config.slot, pointer), &mut old);
+    }
+    // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
+    unsafe {
+        (*state).size = size;
+        (*state).pointer = pointer;
+        (*state).old = old;
+    }
+}
+
+/// The outermost allocating function returns `result`.
+#[inline(always)]
+pub fn leave(config: &ProcessConfig, current: Current, state: *mut Thread, result: u64) {
+    // SAFETY: as in `enter`.
+    let (function, size, pointer, old) =
+        unsafe { ((*state).function as u8, (*state).size, (*state).pointer, (*state).old) };
+    let posix = function == Function::PosixMemalign as u8;
+    let address = if posix { posix_result(result, pointer) } else { result };
+    let now_ms = clock::since_start_ms();
+    if address == 0 {
+        refused(config, &old, size, pointer, posix, now_ms);
+        return;
+    }
+    if old.stack != 0 {
+        given_back(&old, now_ms);
+    }
+    let Some(stack) = stack::capture(config, current, state) else { return };
+    let key = BlockKey::new(config.slot, address);
+    let mut missed = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    if take(key, &mut missed) {
+        counters::one(Counter::MissedFrees);
+        given_back(&missed, now_ms);
+    }
+    let block = Block { stack: stack.key, size, born_ms: now_ms, reserved: 0 };
+    if BLOCKS.insert(&key, &block, 0).is_err() {
+        counters::one(Counter::BlockMapFull);
+        return;
+    }
+    counters::one(Counter::Allocations);
+    stack.allocated(size);
+}
+
+/// `free(pointer)`.
+#[inline(always)]
+pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
+    if pointer == 0 {
+        return;
+    }
+    let mut block = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    if take(BlockKey::new(config.slot, pointer), &mut block) {
+        given_back(&block, clock::since_start_ms());
+        return;
+    }
+    // realloc(p, 0) calls free inside; its block was taken out at realloc's entry.
+    let nested = match thread::known(current) {
+        // SAFETY: as in `enter`.
+        Some(state) => unsafe { (*state).is_nested(sp) },
+        None => false,
+    };
+    counters::one(if nested { Counter::Nested } else { Counter::UnmatchedFrees });
+}
+
+/// Takes a block out of the map; false if it is not in it.
+///
+/// Looked up first, since deleting an absent key costs three times a look-up.
+#[inline(always)]
+fn take(key: BlockKey, block: &mut Block) -> bool {
+    let Some(found) = BLOCKS.get_ptr(&key) else { return false };
+    // SAFETY: a block is written whole before it becomes visible and is never changed.
+    *block = unsafe { *found };
+    BLOCKS.remove(&key).is_ok()
+}
+
+#[inline(always)]
+fn given_back(block: &Block, now_ms: u32) {
+    counters::one(Counter::Frees);
+    stack::freed(block, now_ms);
+}
+
+/// The allocator gave nothing: realloc's old block is still there, unless it was asked for no bytes, which frees it.
+#[inline(always)]
+fn refused(config: &ProcessConfig, old: &Block, size: u64, pointer: u64, posix: bool, now_ms: u32) {
+    if pointer == 0 || posix || size != 0 {
+        counters::one(Counter::Refused);
+    }
+    if old.stack == 0 {
+        return;
+    }
+    if size == 0 {
+        given_back(old, now_ms);
+    } else if BLOCKS.insert(&BlockKey::new(config.slot, pointer), old, 0).is_err() {
+        counters::one(Counter::BlockMapFull);
+        stack::freed(old, now_ms);
+    }
+}
+
+/// The block that posix_memalign stored at its out pointer; 0 when it failed.
+#[inline(always)]
+fn posix_result(result: u64, out: u64) -> u64 {
+    if result as u32 != 0 {
+        return 0;
+    }
+    let mut address = 0u64;
+    // SAFETY: the destination is a u64 on the stack; the helper checks the target's address itself.
+    unsafe { bpf_probe_read_user((&raw mut address).cast(), 8, out as *const _) };
+    address
+}

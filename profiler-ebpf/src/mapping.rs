@@ -1,0 +1,110 @@
+//! The mapping ledger's events: mmap, munmap, mremap and brk that succeeded, taken at the system call's exit, where
+//! the registers still hold the arguments.
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::programs::BtfTracePointContext;
+use profiler_common::config::ProcessConfig;
+use profiler_common::counter::Counter;
+use profiler_common::event::{Mapping, kind, mapping};
+use profiler_common::probe::{Function, Register};
+
+use crate::process::Current;
+use crate::registers::Registers;
+use crate::thread::Thread;
+use crate::{counters, process, ring, stack, thread};
+
+/// System call numbers of x86-64.
+const MMAP: u64 = 9;
+const MUNMAP: u64 = 11;
+const BRK: u64 = 12;
+const MREMAP: u64 = 25;
+
+/// Results above this are negated error numbers.
+const LAST_ADDRESS: u64 = (-4096_i64).cast_unsigned();
+
+/// A system call returns.
+#[inline(always)]
+pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
+    let regs = Registers::of_tracepoint(ctx.arg::<*const pt_regs>(0));
+    let number = regs.system_call();
+    if number != MMAP && number != MUNMAP && number != MREMAP && number != BRK {
+        return 0;
+    }
+    let current = process::current();
+    let Some(config) = process::config(current.pid) else { return 0 };
+    let result = ctx.arg::<u64>(1);
+    let argument = |register: Register| regs.get(register as u8);
+    if result > LAST_ADDRESS || (number == BRK && argument(Register::Rdi) != result) {
+        return 0;
+    }
+    counters::one(Counter::MappingEvents);
+    let event = match number {
+        MMAP => Mapping {
+            operation: mapping::MMAP,
+            address: result,
+            length: argument(Register::Rsi),
+            prot_flags: argument(Register::Rdx) & 0xffff_ffff | argument(Register::R10) << 32,
+            fd: i64::from(argument(Register::R8) as i32),
+            ..EMPTY
+        },
+        MUNMAP => Mapping {
+            operation: mapping::MUNMAP,
+            address: argument(Register::Rdi),
+            length: argument(Register::Rsi),
+            ..EMPTY
+        },
+        MREMAP => Mapping {
+            operation: mapping::MREMAP,
+            address: result,
+            length: argument(Register::Rdx),
+            old_address: argument(Register::Rdi),
+            old_length: argument(Register::Rsi),
+            ..EMPTY
+        },
+        _ => Mapping { operation: mapping::BRK, address: result, ..EMPTY },
+    };
+    send(config, current, event);
+    0
+}
+
+const EMPTY: Mapping = Mapping {
+    header: profiler_common::event::Header { kind: kind::MAPPING, slot: 0, pid: 0, tid: 0, time_ns: 0 },
+    operation: 0,
+    via: 0,
+    address: 0,
+    length: 0,
+    old_address: 0,
+    old_length: 0,
+    prot_flags: 0,
+    fd: -1,
+    stack: 0,
+};
+
+#[inline(always)]
+fn send(config: &ProcessConfig, current: Current, mut event: Mapping) {
+    if let Some(state) = thread::state(current) {
+        event.via = via(state);
+        if event.operation != mapping::MUNMAP {
+            event.stack = stack::capture(config, current, state).map_or(0, |stack| stack.key);
+        }
+    }
+    event.header = ring::header(kind::MAPPING, config.slot, current);
+    if let Some(mut entry) = ring::reserve::<Mapping>() {
+        entry.write(event);
+        entry.submit(0);
+    }
+}
+
+/// Who asked: the function of ours that the thread is in.
+#[inline(always)]
+fn via(state: *mut Thread) -> u32 {
+    // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
+    let (outer_sp, function) = unsafe { ((*state).outer_sp, (*state).function as u8) };
+    if outer_sp == 0 {
+        mapping::via::DIRECT
+    } else if function == Function::PoolOpen as u8 {
+        mapping::via::PYMALLOC_ARENA
+    } else {
+        mapping::via::C_ALLOCATOR
+    }
+}

@@ -1,0 +1,147 @@
+//! Stacks: each distinct one is sent once and then stands for its sums, under a 64-bit hash of its frames.
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::HashMap;
+use profiler_common::MAX_FRAMES;
+use profiler_common::config::ProcessConfig;
+use profiler_common::counter::Counter;
+use profiler_common::event::{NewStack, kind, walk};
+use profiler_common::ledger::{Block, StackSums, TEMPORARY_MS};
+
+use crate::atomic::add;
+use crate::process::Current;
+use crate::thread::Thread;
+use crate::walk::{Walked, mix};
+use crate::{counters, ring, walk as walker};
+
+/// Most distinct stacks of a trace.
+const MAX_STACKS: u32 = 1 << 18;
+
+#[map]
+static STACKS: HashMap<u64, StackSums> = HashMap::with_max_entries(MAX_STACKS, BPF_F_NO_PREALLOC);
+
+/// A stack that has its place in the map.
+#[derive(Clone, Copy)]
+pub struct Stack {
+    /// Its key.
+    pub key: u64,
+    sums: *mut StackSums,
+}
+
+/// Walks the running thread and finds or makes the place of its stack; `None` (counted) when the map is full.
+#[inline(always)]
+pub fn capture(config: &ProcessConfig, current: Current, thread: *mut Thread) -> Option<Stack> {
+    let walked = walker::python(config, current, thread);
+    count(walked.status);
+    // Serials of code objects are unique over all processes, but a stack without frames is not.
+    let key = mix(walked.hash, u64::from(config.slot) << 32 | u64::from(walked.status) << 16 | u64::from(walked.depth));
+    let sums = find_or_insert(key, config.slot)?;
+    // SAFETY: map values stay valid while the program runs.
+    unsafe {
+        if (*sums).sent == 0 && announce(config, current, thread, key, walked) {
+            (*sums).sent = 1;
+        }
+    }
+    Some(Stack { key, sums })
+}
+
+#[inline(always)]
+fn find_or_insert(key: u64, slot: u32) -> Option<*mut StackSums> {
+    if let Some(sums) = STACKS.get_ptr_mut(&key) {
+        return Some(sums);
+    }
+    let empty = StackSums {
+        slot,
+        sent: 0,
+        alloc_objects: 0,
+        alloc_space: 0,
+        free_objects: 0,
+        free_space: 0,
+        temporary_objects: 0,
+        temporary_space: 0,
+        largest: 0,
+        peak_space: 0,
+        pools_opened: 0,
+    };
+    // Another CPU may insert it between the two: then this fails, and the look-up finds theirs.
+    let _ = STACKS.insert(&key, &empty, u64::from(aya_ebpf::bindings::BPF_NOEXIST));
+    let sums = STACKS.get_ptr_mut(&key);
+    if sums.is_none() {
+        counters::one(Counter::StackMapFull);
+    }
+    sums
+}
+
+/// Sends the frames; when the ring is full the stack's next event tries again.
+#[inline(always)]
+fn announce(config: &ProcessConfig, current: Current, thread: *mut Thread, key: u64, walked: Walked) -> bool {
+    let depth = if walked.depth as usize > MAX_FRAMES { MAX_FRAMES as u32 } else { walked.depth };
+    let length = size_of::<NewStack>() + depth as usize * size_of::<u64>();
+    // SAFETY: the frames follow the event in `Thread` without a gap (both are made of u64s), and length is bounded by
+    // their sizes.
+    let bytes = unsafe {
+        (*thread).event = NewStack {
+            header: ring::header(kind::NEW_STACK, config.slot, current),
+            key,
+            depth,
+            status: walked.status,
+            native_depth: 0,
+            reserved: 0,
+        };
+        core::slice::from_raw_parts((&raw const (*thread).event).cast::<u8>(), length)
+    };
+    ring::output(bytes)
+}
+
+fn count(status: u32) {
+    counters::one(Counter::Walks);
+    match status {
+        walk::TRUNCATED => counters::one(Counter::Truncated),
+        walk::NOT_PYTHON => counters::one(Counter::NotPython),
+        walk::NO_INTERPRETER => counters::one(Counter::NoInterpreter),
+        walk::READ_FAILED => counters::one(Counter::ReadFailed),
+        walk::THREAD_MISMATCH => counters::one(Counter::ThreadMismatch),
+        walk::NO_FRAME => counters::one(Counter::NoFrame),
+        _ => {}
+    }
+}
+
+impl Stack {
+    /// A block was handed out.
+    pub fn allocated(self, size: u64) {
+        // SAFETY: map values stay valid while the program runs, and all fields are aligned u64s.
+        unsafe {
+            add(&raw mut (*self.sums).alloc_objects, 1);
+            let allocated = add(&raw mut (*self.sums).alloc_space, size) + size;
+            let live = allocated.saturating_sub((*self.sums).free_space);
+            // Two CPUs may race here; the loser's peak is off by at most the other's block.
+            if live > (*self.sums).peak_space {
+                (*self.sums).peak_space = live;
+            }
+            if size > (*self.sums).largest {
+                (*self.sums).largest = size;
+            }
+        }
+    }
+
+    /// A pool was opened.
+    pub fn opened_pool(self) {
+        // SAFETY: as in `allocated`.
+        unsafe { add(&raw mut (*self.sums).pools_opened, 1) };
+    }
+}
+
+/// A block of a stack was given back.
+pub fn freed(block: &Block, now_ms: u32) {
+    let Some(sums) = STACKS.get_ptr_mut(&block.stack) else { return };
+    // SAFETY: as in `Stack::allocated`.
+    unsafe {
+        add(&raw mut (*sums).free_objects, 1);
+        add(&raw mut (*sums).free_space, block.size);
+        if now_ms.wrapping_sub(block.born_ms) <= TEMPORARY_MS {
+            add(&raw mut (*sums).temporary_objects, 1);
+            add(&raw mut (*sums).temporary_space, block.size);
+        }
+    }
+}

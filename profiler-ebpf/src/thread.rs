@@ -1,0 +1,84 @@
+//! What is kept for each thread: the allocator call it is in, and room to walk its stack.
+//!
+//! Room for a walk belongs to the thread and not to the CPU, because a uprobe program may be preempted by
+//! another thread's on the same CPU, which would overwrite a per-CPU buffer.
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap};
+use profiler_common::MAX_FRAMES;
+use profiler_common::counter::Counter;
+use profiler_common::event::NewStack;
+use profiler_common::ledger::Block;
+
+use crate::counters;
+use crate::process::Current;
+
+/// Most threads of all traced processes at once.
+const MAX_THREADS: u32 = 16384;
+
+/// A nested call's stack pointer is lower than the outer one's by less than this.
+const NESTING_REACH: u64 = 64 << 10;
+
+/// A thread's state.
+#[repr(C)]
+pub struct Thread {
+    /// Stack pointer at the entry of the outermost probed function the thread is in; 0 when it is in none.
+    pub outer_sp: u64,
+    /// That function: a `Function` as a number.
+    pub function: u64,
+    /// Bytes asked for.
+    pub size: u64,
+    /// realloc's old pointer, posix_memalign's out pointer.
+    pub pointer: u64,
+    /// The block that realloc was given; size and stack 0 if it is not known.
+    pub old: Block,
+    /// Bytes of one frame, as read from the target.
+    pub frame: [u64; 16],
+    /// Head of the record for a new stack; the frames follow it in memory.
+    pub event: NewStack,
+    /// The stack.
+    pub frames: [u64; MAX_FRAMES],
+}
+
+/// Keyed by tid.
+#[map]
+static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(MAX_THREADS, BPF_F_NO_PREALLOC);
+
+/// One zeroed state, to insert from: it is larger than a program's stack.
+#[map]
+static EMPTY_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
+
+/// The thread's state, made at first sight; `None` (counted) when there is no room.
+pub fn state(current: Current) -> Option<*mut Thread> {
+    if let Some(thread) = THREADS.get_ptr_mut(&current.tid) {
+        return Some(thread);
+    }
+    let inserted = EMPTY_THREAD.get(0).is_some_and(|empty| THREADS.insert(&current.tid, empty, 0).is_ok());
+    if !inserted {
+        counters::one(Counter::ThreadMapFull);
+        return None;
+    }
+    THREADS.get_ptr_mut(&current.tid)
+}
+
+/// The thread's state, if it has one.
+pub fn known(current: Current) -> Option<*mut Thread> {
+    THREADS.get_ptr_mut(&current.tid)
+}
+
+/// The thread has ended.
+pub fn forget(current: Current) {
+    // An absent key is what is wanted.
+    let _ = THREADS.remove(&current.tid);
+}
+
+impl Thread {
+    /// Whether a call at stack pointer `sp` is made inside the outermost one.
+    ///
+    /// Judged by the stack pointer and not by a depth counter, so that one missed return cannot blind a thread
+    /// for good: the next call from above it starts anew.
+    pub fn is_nested(&self, sp: u64) -> bool {
+        self.outer_sp != 0 && sp < self.outer_sp && self.outer_sp - sp < NESTING_REACH
+    }
+}

@@ -1,0 +1,212 @@
+//! Walking the running thread's Python frames, innermost first.
+
+use aya_ebpf::Global;
+use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user};
+use profiler_common::MAX_FRAMES;
+use profiler_common::config::{ABSENT, ProcessConfig, ThreadSlot, lasti_rule, thread_slot};
+use profiler_common::counter::Counter;
+use profiler_common::event::{frame, walk};
+
+use crate::process::Current;
+use crate::thread::Thread;
+use crate::{code, counters};
+
+/// Offset of `thread.fsbase` in `task_struct`, from the kernel's BTF, set by the loader.
+// SAFETY: the loader finds the variable by its name; no other item of that name exists.
+#[unsafe(no_mangle)]
+static FSBASE_OFFSET: Global<u64> = Global::new(0);
+
+/// Frames looked at in one walk: those shown and the interpreter's own between them.
+const MAX_STEPS: usize = MAX_FRAMES + 64;
+
+/// Bytes of a frame that are read at the most: `Thread::frame`.
+const FRAME_BYTES: u32 = 128;
+
+/// What a walk found; the frames are in `Thread::frames`.
+#[derive(Clone, Copy)]
+pub struct Walked {
+    /// Frames stored.
+    pub depth: u32,
+    /// One of `walk`.
+    pub status: u32,
+    /// Hash of the frames.
+    pub hash: u64,
+}
+
+/// Walks the running thread.
+#[inline(always)]
+pub fn python(config: &ProcessConfig, current: Current, thread: *mut Thread) -> Walked {
+    let start = match first_frame(config) {
+        Ok(start) => start,
+        Err(status) => return Walked { depth: 0, status, hash: 0 },
+    };
+    let walked = frames(config, current, thread, start);
+    counters::add(Counter::Frames, u64::from(walked.depth));
+    walked
+}
+
+/// The innermost frame of the running thread, or why there is none.
+#[inline(always)]
+fn first_frame(config: &ProcessConfig) -> Result<u64, u32> {
+    let fsbase = fsbase();
+    let slot = slot_address(&config.thread_slot, fsbase)?;
+    let tstate = read(slot).ok_or(walk::READ_FAILED)?;
+    if tstate == 0 {
+        return Err(walk::NOT_PYTHON);
+    }
+    let layout = &config.layout;
+    let owner = read(tstate + u64::from(layout.tstate_thread_id)).ok_or(walk::READ_FAILED)?;
+    if owner != fsbase {
+        return Err(walk::THREAD_MISMATCH);
+    }
+    let mut holder = tstate;
+    if layout.tstate_cframe != ABSENT {
+        holder = read(tstate + u64::from(layout.tstate_cframe)).ok_or(walk::READ_FAILED)?;
+    }
+    match read(holder + u64::from(layout.tstate_frame)) {
+        None => Err(walk::READ_FAILED),
+        Some(0) => Err(walk::NO_FRAME),
+        Some(first) => Ok(first),
+    }
+}
+
+/// Where the running thread keeps the pointer to its `PyThreadState`.
+#[inline(always)]
+fn slot_address(slot: &ThreadSlot, fsbase: u64) -> Result<u64, u32> {
+    let relative = fsbase.wrapping_add(slot.offset.cast_unsigned());
+    match slot.mode {
+        thread_slot::FS_RELATIVE => Ok(relative),
+        thread_slot::FS_INDIRECT => match read(relative) {
+            None => Err(walk::READ_FAILED),
+            Some(0) => Err(walk::NOT_PYTHON),
+            Some(level) => Ok(level.wrapping_add(slot.inner)),
+        },
+        thread_slot::KEY_IN_MEMORY => {
+            let key = read(slot.inner).ok_or(walk::NO_INTERPRETER)?;
+            let (initialized, index) = (key as u32, key >> 32);
+            if initialized == 0 || index >= 32 {
+                return Err(walk::NO_INTERPRETER);
+            }
+            Ok(relative + 16 * index)
+        }
+        _ => Err(walk::NO_INTERPRETER),
+    }
+}
+
+#[inline(always)]
+fn frames(config: &ProcessConfig, current: Current, thread: *mut Thread, start: u64) -> Walked {
+    let layout = &config.layout;
+    let mut walked = Walked { depth: 0, status: walk::TRUNCATED, hash: 0 };
+    let mut address = start;
+    // The depth is kept in memory, where the verifier does not follow it: in a register it would check every pair of
+    // step and depth, which is more than its limit.
+    // SAFETY: the thread's state is a map value that stays valid while the program runs.
+    let depth_place = unsafe {
+        let place = &raw mut (*thread).event.depth;
+        place.write_volatile(0);
+        place
+    };
+    for _ in 0..MAX_STEPS {
+        if !read_frame(thread, address, layout.frame_size) {
+            walked.status = walk::READ_FAILED;
+            break;
+        }
+        if !is_interpreters_own(thread, layout.frame_owner, layout.owner_skip_from) {
+            // SAFETY: as above.
+            let depth = unsafe { depth_place.read_volatile() };
+            if depth as usize >= MAX_FRAMES {
+                break;
+            }
+            let object = field_u64(thread, layout.frame_code) & layout.pointer_mask;
+            let packed = frame::pack(code::serial(config, current, object), lasti(config, thread, object));
+            // SAFETY: depth is below the array's length.
+            unsafe {
+                (*thread).frames[depth as usize] = packed;
+                depth_place.write_volatile(depth + 1);
+            }
+            walked.hash = mix(walked.hash, packed);
+        }
+        address = field_u64(thread, layout.frame_previous);
+        if address == 0 {
+            walked.status = walk::COMPLETE;
+            break;
+        }
+    }
+    // SAFETY: as above.
+    walked.depth = unsafe { depth_place.read_volatile() };
+    walked
+}
+
+#[inline(always)]
+fn read_frame(thread: *mut Thread, address: u64, size: u32) -> bool {
+    let size = if size > FRAME_BYTES { FRAME_BYTES } else { size };
+    // SAFETY: `frame` has room for FRAME_BYTES; the helper checks the target's address itself.
+    unsafe { bpf_probe_read_user((&raw mut (*thread).frame).cast(), size, address as *const _) == 0 }
+}
+
+#[inline(always)]
+fn is_interpreters_own(thread: *mut Thread, owner_offset: u32, skip_from: u32) -> bool {
+    if owner_offset == ABSENT {
+        return false;
+    }
+    let offset = (owner_offset & 0x7f) as usize;
+    // SAFETY: the offset is below the 128 bytes of `frame`.
+    let owner = unsafe { *(&raw const (*thread).frame).cast::<u8>().add(offset) };
+    u32::from(owner) >= skip_from
+}
+
+/// `lasti` in code units, or `frame::NO_LASTI`.
+#[inline(always)]
+fn lasti(config: &ProcessConfig, thread: *mut Thread, object: u64) -> u64 {
+    let layout = &config.layout;
+    let units = match layout.lasti_rule {
+        lasti_rule::POINTER => {
+            let base = object.wrapping_add(u64::from(layout.code_adaptive));
+            field_u64(thread, layout.frame_lasti).wrapping_sub(base) / 2
+        }
+        lasti_rule::BYTES => u64::from(field_u32(thread, layout.frame_lasti)) / 2,
+        lasti_rule::UNITS => u64::from(field_u32(thread, layout.frame_lasti)),
+        _ => frame::NO_LASTI,
+    };
+    if units < frame::NO_LASTI { units } else { frame::NO_LASTI }
+}
+
+#[inline(always)]
+fn field_u64(thread: *mut Thread, offset: u32) -> u64 {
+    let offset = (offset & 0x78) as usize;
+    // SAFETY: offset + 8 is at most the 128 bytes of `frame`, and offset is a multiple of 8.
+    unsafe { *(&raw const (*thread).frame).cast::<u8>().add(offset).cast::<u64>() }
+}
+
+#[inline(always)]
+fn field_u32(thread: *mut Thread, offset: u32) -> u32 {
+    let offset = (offset & 0x7c) as usize;
+    // SAFETY: offset + 4 is at most the 128 bytes of `frame`, and offset is a multiple of 4.
+    unsafe { *(&raw const (*thread).frame).cast::<u8>().add(offset).cast::<u32>() }
+}
+
+/// The thread's fs base: what `pthread_self()` gives on glibc and musl.
+fn fsbase() -> u64 {
+    let mut value = 0u64;
+    // SAFETY: the destination is a u64 on the stack; the offset comes from this kernel's BTF, and the helper fails
+    // instead of faulting.
+    unsafe {
+        let task = bpf_get_current_task();
+        bpf_probe_read_kernel((&raw mut value).cast(), 8, (task + FSBASE_OFFSET.load()) as *const _);
+    }
+    value
+}
+
+#[inline(always)]
+fn read(address: u64) -> Option<u64> {
+    let mut value = 0u64;
+    // SAFETY: the destination is a u64 on the stack; the helper checks the target's address itself.
+    let failed = unsafe { bpf_probe_read_user((&raw mut value).cast(), 8, address as *const _) };
+    (failed == 0).then_some(value)
+}
+
+/// One step of a 64-bit hash: multiply by 2^64 / phi and fold.
+pub fn mix(hash: u64, value: u64) -> u64 {
+    let mixed = (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 29
+}

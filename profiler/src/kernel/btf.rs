@@ -1,0 +1,152 @@
+//! Offsets of the few kernel fields the programs read, from the running kernel's type information.
+//!
+//! Format: Documentation/bpf/btf.rst. aya's parser keeps struct members to itself, hence this small one.
+
+use std::fs;
+
+use super::KernelError;
+
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// Byte offsets in kernel structures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    /// `task_struct.thread.fsbase`.
+    pub fsbase: u64,
+    /// `task_struct.exit_code`.
+    pub exit_code: u64,
+}
+
+/// The running kernel's offsets.
+pub fn offsets() -> Result<Offsets, KernelError> {
+    let bytes = fs::read(VMLINUX).map_err(|error| KernelError::NoBtf(error.to_string()))?;
+    let types = Types::parse(&bytes).ok_or_else(|| KernelError::NoBtf("not in a format we read".to_owned()))?;
+    let field = |structure, member, name| types.member(structure, member).ok_or(KernelError::MissingField(name));
+    let thread = field("task_struct", "thread", "task_struct.thread")?;
+    let fsbase = field("thread_struct", "fsbase", "thread_struct.fsbase")?;
+    let exit_code = field("task_struct", "exit_code", "task_struct.exit_code")?;
+    Ok(Offsets { fsbase: thread + fsbase, exit_code })
+}
+
+/// The id of a kernel function, for calls of kfuncs.
+pub fn function_id(name: &str) -> Option<u32> {
+    let bytes = fs::read(VMLINUX).ok()?;
+    let types = Types::parse(&bytes)?;
+    let mut id = 0;
+    types.find(|kind| {
+        id += 1;
+        (kind.kind == KIND_FUNC && types.name(kind.name) == name.as_bytes()).then_some(id)
+    })
+}
+
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_ENUM64: u32 = 19;
+
+struct Types<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+}
+
+struct Type<'a> {
+    kind: u32,
+    name: u32,
+    /// Bit fields in use: member offsets then hold a size in their upper 8 bits.
+    kind_flag: bool,
+    /// What follows the 12 bytes common to all types.
+    body: &'a [u8],
+}
+
+impl<'a> Types<'a> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        if bytes.get(..2)? != [0x9f, 0xeb] {
+            return None;
+        }
+        let base = word(bytes, 4)? as usize;
+        let part = |offset: usize| {
+            let start = base + word(bytes, offset)? as usize;
+            bytes.get(start..start + word(bytes, offset + 4)? as usize)
+        };
+        Some(Self { types: part(8)?, strings: part(16)? })
+    }
+
+    /// The first answer of `pick` over all types in order of their ids, the first of which is 1.
+    fn find<T>(&self, mut pick: impl FnMut(&Type<'a>) -> Option<T>) -> Option<T> {
+        let mut rest = self.types;
+        while !rest.is_empty() {
+            let info = word(rest, 4)?;
+            let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+            let length = match kind {
+                KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+                KIND_ARRAY => 12,
+                KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+                KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+                _ => 0,
+            };
+            let body = rest.get(12..12 + length)?;
+            let found = pick(&Type { kind, name: word(rest, 0)?, kind_flag: info >> 31 == 1, body });
+            if found.is_some() {
+                return found;
+            }
+            rest = &rest[12 + length..];
+        }
+        None
+    }
+
+    /// Byte offset of a struct's member.
+    fn member(&self, structure: &str, member: &str) -> Option<u64> {
+        self.find(|kind| {
+            if kind.kind != KIND_STRUCT || self.name(kind.name) != structure.as_bytes() {
+                return None;
+            }
+            let found = kind.body.chunks_exact(12).find(|entry| {
+                word(entry, 0).is_some_and(|name| self.name(name) == member.as_bytes())
+            })?;
+            let bits = word(found, 8)?;
+            Some(u64::from(if kind.kind_flag { bits & 0xff_ffff } else { bits }) / 8)
+        })
+    }
+
+    fn name(&self, offset: u32) -> &'a [u8] {
+        let rest = self.strings.get(offset as usize..).unwrap_or_default();
+        rest.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+}
+
+fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+    let bytes = bytes.get(offset..offset + 4)?;
+    Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_fields_on_this_kernel() {
+        let offsets = offsets().unwrap();
+        assert!(offsets.fsbase > 0 && offsets.fsbase % 8 == 0);
+        assert!(offsets.exit_code > 0 && offsets.exit_code % 4 == 0);
+        assert!(function_id("schedule").is_some());
+        assert!(function_id("there_is_no_such_function").is_none());
+    }
+
+    #[test]
+    fn survives_any_bytes() {
+        proptest::proptest!(|(bytes: Vec<u8>)| {
+            let mut bytes = bytes;
+            bytes.splice(0..0, [0x9f, 0xeb, 1, 0, 24, 0, 0, 0]);
+            if let Some(types) = Types::parse(&bytes) {
+                let _ = types.member("task_struct", "thread");
+            }
+        });
+    }
+}

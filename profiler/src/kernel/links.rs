@@ -1,0 +1,140 @@
+//! Attaching the probes of one process, by the best kind of link the kernel has.
+
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
+
+use aya::Ebpf;
+use aya::programs::UProbe;
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
+use profiler_common::probe::Cookie;
+
+use super::programs::Programs;
+use super::{Handle, KernelError, sys};
+use crate::process::Pid;
+
+/// How probes are linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LinkKind {
+    /// uprobe_multi links with session programs (Linux 6.13): a return costs only where it is wanted.
+    Session,
+    /// uprobe_multi links (Linux 6.6).
+    Multi,
+    /// One perf event a probe.
+    Perf,
+}
+
+impl LinkKind {
+    /// For people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Session => "uprobe_multi with sessions",
+            Self::Multi => "uprobe_multi",
+            Self::Perf => "perf events",
+        }
+    }
+}
+
+/// One place to probe.
+#[derive(Clone, Debug)]
+pub struct ProbePoint {
+    /// A path through which the file can be opened.
+    pub openable: PathBuf,
+    /// Offset of the instruction in the file.
+    pub file_offset: u64,
+    /// What the program is told.
+    pub cookie: Cookie,
+    /// Whether the function's return is wanted.
+    pub wants_return: bool,
+}
+
+/// A link; dropping it detaches.
+#[allow(dead_code, reason = "held for its drop")]
+pub(super) enum Link {
+    Multi(Handle),
+    Perf(UProbeLink),
+}
+
+/// Attaches all points. On failure nothing stays attached.
+pub(super) fn attach(
+    programs: &Programs,
+    ebpf: &mut Ebpf,
+    pid: Pid,
+    points: &[ProbePoint],
+) -> Result<Vec<Link>, KernelError> {
+    match programs {
+        Programs::Session { session, entry } => {
+            let (with, without): (Vec<_>, Vec<_>) = points.iter().partition(|point| point.wants_return);
+            let mut links = multi(session.as_fd(), sys::UPROBE_SESSION, pid, &with, false)?;
+            links.extend(multi(entry.as_fd(), sys::UPROBE_MULTI, pid, &without, false)?);
+            Ok(links)
+        }
+        Programs::Multi { entry, returns } => {
+            let all: Vec<&ProbePoint> = points.iter().collect();
+            let with: Vec<&ProbePoint> = points.iter().filter(|point| point.wants_return).collect();
+            // Returns first: an entry without its return would leave its thread inside a call for a while.
+            let mut links = multi(returns.as_fd(), sys::UPROBE_MULTI, pid, &with, true)?;
+            links.extend(multi(entry.as_fd(), sys::UPROBE_MULTI, pid, &all, false)?);
+            Ok(links)
+        }
+        Programs::Perf => {
+            let mut links = Vec::new();
+            for point in points.iter().filter(|point| point.wants_return) {
+                links.push(perf(ebpf, "probe_return", pid, point)?);
+            }
+            for point in points {
+                links.push(perf(ebpf, "probe_entry", pid, point)?);
+            }
+            Ok(links)
+        }
+    }
+}
+
+/// One link a file.
+fn multi(
+    program: BorrowedFd<'_>,
+    attach_type: u32,
+    pid: Pid,
+    points: &[&ProbePoint],
+    returns: bool,
+) -> Result<Vec<Link>, KernelError> {
+    let mut files: Vec<&PathBuf> = points.iter().map(|point| &point.openable).collect();
+    files.sort();
+    files.dedup();
+    let link_file = |file: &PathBuf| {
+        let of_file = points.iter().filter(|point| point.openable == *file);
+        let (offsets, cookies): (Vec<u64>, Vec<u64>) = of_file.map(|point| (point.file_offset, point.cookie.0)).unzip();
+        let points = sys::MultiPoints { path: file.as_os_str(), offsets: &offsets, cookies: &cookies };
+        sys::link_multi(program, attach_type, &points, pid, returns)
+            .map(Link::Multi)
+            .map_err(|error| link_error(file, &error))
+    };
+    files.into_iter().map(link_file).collect()
+}
+
+fn perf(ebpf: &mut Ebpf, name: &str, pid: Pid, point: &ProbePoint) -> Result<Link, KernelError> {
+    let refused = |reason: String| KernelError::Refused { what: format!("a probe in {}", point.openable.display()), reason };
+    let program: &mut UProbe = ebpf
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| refused(format!("no program {name}")))?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| super::refused(name, &error))?;
+    }
+    let scope = NonZeroU32::new(pid.0).map(UProbeScope::OneProcess).ok_or_else(|| refused("pid 0".to_owned()))?;
+    let location = UProbeAttachLocation::AbsoluteOffset(point.file_offset);
+    let at = UProbeAttachPoint { location, cookie: Some(point.cookie.0) };
+    let id = program.attach(at, &point.openable, scope).map_err(|error| super::refused(name, &error))?;
+    program.take_link(id).map(Link::Perf).map_err(|error| super::refused(name, &error))
+}
+
+fn link_error(file: &std::path::Path, error: &std::io::Error) -> KernelError {
+    let reason = match error.raw_os_error() {
+        // Another tool probes the same instruction with another reference counter (facts: kernel log
+        // "ref_ctr_offset mismatch").
+        Some(libc::EINVAL) => format!("{error}; another tracer may hold a probe there with other settings"),
+        Some(libc::ESRCH) => "the process has gone".to_owned(),
+        _ => error.to_string(),
+    };
+    KernelError::Refused { what: format!("probes in {}", file.display()), reason }
+}

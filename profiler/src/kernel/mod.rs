@@ -1,0 +1,239 @@
+//! The kernel side, seen from userspace: loading, attaching, reading maps and ring. The only room that knows aya,
+//! and the only one with `unsafe`.
+
+mod btf;
+pub mod links;
+mod maps;
+mod object;
+mod programs;
+pub mod ring;
+mod sys;
+
+use std::collections::HashMap as StdHashMap;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+
+use aya::programs::BtfTracePoint;
+use aya::{Btf, Ebpf, EbpfLoader};
+use profiler_common::config::ProcessConfig;
+use profiler_common::counter::Counter;
+use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
+
+pub use links::{LinkKind, ProbePoint};
+pub use maps::Raw;
+pub use ring::Ring;
+
+use crate::process::Pid;
+
+/// The kernel side could not be loaded or attached.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The kernel describes no types.
+    #[error(
+        "this kernel has no type information (/sys/kernel/btf/vmlinux: {0}); pyalloc needs a kernel built with \
+         CONFIG_DEBUG_INFO_BTF, as distributions' kernels from 5.15 on are"
+    )]
+    NoBtf(String),
+    /// A type or field is not in the kernel's type information.
+    #[error("this kernel's type information lacks {0}; please report your kernel's version")]
+    MissingField(&'static str),
+    /// Not allowed.
+    #[error("loading eBPF programs needs root (or cap_bpf, cap_perfmon and cap_sys_ptrace): run it with sudo")]
+    NotPermitted,
+    /// The kernel refused a program or map.
+    #[error("the kernel refused {what}: {reason}")]
+    Refused {
+        /// Program, map or link.
+        what: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A map could not be read or written.
+    #[error("cannot access the eBPF map {name}: {source}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+/// What can be chosen when the kernel side is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Most live blocks that are followed at once; one costs about 100 bytes of kernel memory.
+    pub max_live_blocks: u32,
+    /// How to link probes; `None` takes the best the kernel has.
+    pub links: Option<LinkKind>,
+}
+
+/// The loaded kernel side. Dropping it detaches everything.
+pub struct Kernel {
+    /// First, so that probes are detached before the maps they use are closed.
+    links: Vec<links::Link>,
+    ebpf: Ebpf,
+    programs: programs::Programs,
+    processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
+    codes: aya::maps::HashMap<aya::maps::MapData, u64, u64>,
+    counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
+    ring: Option<Ring>,
+}
+
+impl Kernel {
+    /// Loads programs and maps; nothing is attached yet.
+    pub fn load(settings: Settings) -> Result<Self, KernelError> {
+        let offsets = btf::offsets()?;
+        let start = sys::monotonic_ns();
+        let mut ebpf = EbpfLoader::new()
+            .override_global("TRACE_START_NS", &start, true)
+            .override_global("FSBASE_OFFSET", &offsets.fsbase, true)
+            .override_global("EXIT_CODE_OFFSET", &offsets.exit_code, true)
+            .map_max_entries("BLOCKS", settings.max_live_blocks)
+            .load(object::BYTES)
+            .map_err(|error| refused("the programs", &error))?;
+        let programs = programs::Programs::load(object::BYTES, &map_fds(&ebpf), settings.links)?;
+        let processes = maps::hash_map(&mut ebpf, "PROCESSES")?;
+        let codes = maps::hash_map(&mut ebpf, "CODES")?;
+        let counters = maps::counters(&mut ebpf)?;
+        let ring = Some(Ring::new(&mut ebpf)?);
+        Ok(Self { links: Vec::new(), ebpf, programs, processes, codes, counters, ring })
+    }
+
+    /// How probes are linked.
+    pub fn link_kind(&self) -> LinkKind {
+        self.programs.kind()
+    }
+
+    /// Attaches the tracepoints: mapping changes and lifecycle. Only processes made known by
+    /// [`Self::trace_process`] are looked at.
+    pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
+        let btf = Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(error.to_string()))?;
+        for name in ["sys_exit", "sched_process_exit", "sched_process_exec"] {
+            let program: &mut BtfTracePoint = self
+                .ebpf
+                .program_mut(name)
+                .and_then(|program| program.try_into().ok())
+                .ok_or(KernelError::MissingField("a tracepoint program"))?;
+            program.load(name, &btf).map_err(|error| refused(name, &error))?;
+            program.attach().map_err(|error| refused(name, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a process known to the programs, or changes what they know.
+    pub fn trace_process(&mut self, pid: Pid, config: &ProcessConfig) -> Result<(), KernelError> {
+        self.processes.insert(pid.0, Raw(*config), 0).map_err(|error| map_error("PROCESSES", error))
+    }
+
+    /// Makes the programs ignore a process; its probes stay until they are detached.
+    pub fn forget_process(&mut self, pid: Pid) {
+        // It may have gone by itself: then there is nothing to remove.
+        let _ = self.processes.remove(&pid.0);
+    }
+
+    /// Attaches probes to one process.
+    pub fn attach(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
+        let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
+        self.links.extend(made);
+        Ok(())
+    }
+
+    /// Detaches all probes; tracepoints stay.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// The ring of events; can be taken once.
+    pub fn take_ring(&mut self) -> Option<Ring> {
+        self.ring.take()
+    }
+
+    /// Whether a code object's address still belongs to a serial: false once it has died.
+    pub fn code_is_current(&self, slot: u32, address: u64, serial: u64) -> bool {
+        self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current == serial)
+    }
+
+    /// The sums of every stack, by key.
+    pub fn stacks(&self) -> Result<Vec<(u64, StackSums)>, KernelError> {
+        maps::read_all(&self.ebpf, "STACKS")
+    }
+
+    /// The pools opened during the trace.
+    pub fn pools(&self) -> Result<Vec<(BlockKey, Pool)>, KernelError> {
+        maps::read_all(&self.ebpf, "POOLS")
+    }
+
+    /// The live blocks.
+    pub fn blocks(&self) -> Result<Vec<(BlockKey, Block)>, KernelError> {
+        maps::read_all(&self.ebpf, "BLOCKS")
+    }
+
+    /// All counters, indexed by [`Counter`].
+    pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
+        (0..Counter::COUNT)
+            .map(|index| {
+                let values = self.counters.get(&index, 0).map_err(|error| map_error("COUNTERS", error))?;
+                Ok(values.iter().sum())
+            })
+            .collect()
+    }
+}
+
+/// File descriptors of all maps, those of global variables included.
+fn map_fds(ebpf: &Ebpf) -> StdHashMap<String, RawFd> {
+    ebpf.maps()
+        .filter_map(|(name, map)| Some((name.to_owned(), maps::data(map)?.fd().as_fd().as_raw_fd())))
+        .collect()
+}
+
+fn refused(what: &str, error: &dyn std::error::Error) -> KernelError {
+    let mut reason = error.to_string();
+    let mut source = error.source();
+    let mut denied = false;
+    while let Some(inner) = source {
+        denied |= inner
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+        reason = format!("{reason}: {inner}");
+        source = inner.source();
+    }
+    if denied && !sys::is_root() {
+        return KernelError::NotPermitted;
+    }
+    KernelError::Refused { what: what.to_owned(), reason }
+}
+
+fn map_error(name: &'static str, error: aya::maps::MapError) -> KernelError {
+    let source = match error {
+        aya::maps::MapError::SyscallError(error) => error.io_error,
+        other => std::io::Error::other(other.to_string()),
+    };
+    KernelError::Map { name, source }
+}
+
+/// Something whose descriptor keeps it in the kernel.
+type Handle = OwnedFd;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(links: LinkKind) -> Result<Kernel, KernelError> {
+        let mut kernel = Kernel::load(Settings { max_live_blocks: 1024, links: Some(links) })?;
+        kernel.attach_tracepoints()?;
+        Ok(kernel)
+    }
+
+    #[test]
+    fn loads_with_every_kind_of_link() {
+        if !sys::is_root() {
+            println!("SKIPPED loads_with_every_kind_of_link: needs root");
+            return;
+        }
+        for kind in [LinkKind::Session, LinkKind::Multi, LinkKind::Perf] {
+            let kernel = load(kind).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+            assert_eq!(kernel.link_kind(), kind);
+            assert!(kernel.stacks().unwrap().is_empty());
+            assert_eq!(kernel.counters().unwrap().len(), Counter::COUNT as usize);
+        }
+    }
+}
