@@ -50,7 +50,9 @@ pub fn died(config: &ProcessConfig, code: u64) {
 fn first_sight(config: &ProcessConfig, current: Current, code: u64, key: BlockKey) -> u64 {
     let serial = next_serial();
     // The record goes out first: an entry in the map whose record was lost could never be named.
-    if serial == frame::UNKNOWN_SERIAL || !announce(config, current, code, serial) || CODES.insert(&key, &serial, 0).is_err()
+    if serial == frame::UNKNOWN_SERIAL
+        || !announce(config, current, code, serial)
+        || CODES.insert(&key, &serial, 0).is_err()
     {
         counters::one(Counter::CodeUnknown);
         return frame::UNKNOWN_SERIAL;
@@ -69,7 +71,9 @@ fn next_serial() -> u64 {
 /// Sends what userspace needs to name the code object, with copies of its strings taken while it is alive.
 fn announce(config: &ProcessConfig, current: Current, code: u64, serial: u64) -> bool {
     let layout = &config.layout;
-    let Some(mut entry) = ring::reserve::<NewCode>() else { return false };
+    let Some(mut entry) = ring::reserve::<NewCode>() else {
+        return false;
+    };
     let record = entry.as_mut_ptr();
     // SAFETY: the ring gave a record of this size; every field is written before it is submitted. Reads of the
     // target's memory go through the helper, which fails instead of faulting.

@@ -39,7 +39,12 @@ pub fn enter(config: &ProcessConfig, state: *mut Thread, regs: Registers, cookie
     } else {
         (argument(1), 0)
     };
-    let mut old = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    let mut old = Block {
+        stack: 0,
+        size: 0,
+        born_ms: 0,
+        reserved: 0,
+    };
     if pointer != 0 && function != Function::PosixMemalign as u8 {
         // Taken out now and not at the return: in between another thread may be given the old address.
         take(BlockKey::new(config.slot, pointer), &mut old);
@@ -68,14 +73,26 @@ pub fn leave(config: &ProcessConfig, current: Current, state: *mut Thread, resul
     if old.stack != 0 {
         given_back(&old, now_ms);
     }
-    let Some(stack) = stack::capture(config, current, state) else { return };
+    let Some(stack) = stack::capture(config, current, state) else {
+        return;
+    };
     let key = BlockKey::new(config.slot, address);
-    let mut missed = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    let mut missed = Block {
+        stack: 0,
+        size: 0,
+        born_ms: 0,
+        reserved: 0,
+    };
     if take(key, &mut missed) {
         counters::one(Counter::MissedFrees);
         given_back(&missed, now_ms);
     }
-    let block = Block { stack: stack.key, size, born_ms: now_ms, reserved: 0 };
+    let block = Block {
+        stack: stack.key,
+        size,
+        born_ms: now_ms,
+        reserved: 0,
+    };
     if BLOCKS.insert(&key, &block, 0).is_err() {
         counters::one(Counter::BlockMapFull);
         return;
@@ -90,7 +107,12 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
     if pointer == 0 {
         return;
     }
-    let mut block = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    let mut block = Block {
+        stack: 0,
+        size: 0,
+        born_ms: 0,
+        reserved: 0,
+    };
     if take(BlockKey::new(config.slot, pointer), &mut block) {
         given_back(&block, clock::since_start_ms());
         return;
@@ -101,7 +123,11 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
         Some(state) => unsafe { (*state).is_nested(sp) },
         None => false,
     };
-    counters::one(if nested { Counter::Nested } else { Counter::UnmatchedFrees });
+    counters::one(if nested {
+        Counter::Nested
+    } else {
+        Counter::UnmatchedFrees
+    });
 }
 
 /// Takes a block out of the map; false if it is not in it.
@@ -109,7 +135,9 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
 /// Looked up first, since deleting an absent key costs three times a look-up.
 #[inline(always)]
 fn take(key: BlockKey, block: &mut Block) -> bool {
-    let Some(found) = BLOCKS.get_ptr(&key) else { return false };
+    let Some(found) = BLOCKS.get_ptr(&key) else {
+        return false;
+    };
     // SAFETY: a block is written whole before it becomes visible and is never changed.
     *block = unsafe { *found };
     BLOCKS.remove(&key).is_ok()

@@ -19,7 +19,9 @@ const SIGSTOP: u32 = 19;
 #[inline(always)]
 pub fn try_exit() -> i32 {
     let current = process::current();
-    let Some(config) = process::config(current.pid) else { return 0 };
+    let Some(config) = process::config(current.pid) else {
+        return 0;
+    };
     thread::forget(current);
     // do_group_exit gives every thread the same code, so the leader's stands for the process.
     if current.pid == current.tid {
@@ -32,7 +34,9 @@ pub fn try_exit() -> i32 {
 #[inline(always)]
 pub fn try_exec() -> i32 {
     let current = process::current();
-    let Some(config) = process::config(current.pid) else { return 0 };
+    let Some(config) = process::config(current.pid) else {
+        return 0;
+    };
     let slot = config.slot;
     thread::forget(current);
     if config.flags & process_flags::HOLD_AT_EXEC != 0 {
@@ -50,7 +54,11 @@ pub fn hold(config: &ProcessConfig, current: Current, at: u32) {
     if config.flags & at == 0 {
         return;
     }
-    let what = if at == process_flags::HOLD_AT_EXIT { lifecycle::HELD_AT_EXIT } else { lifecycle::HELD_AT_ENTRY };
+    let what = if at == process_flags::HOLD_AT_EXIT {
+        lifecycle::HELD_AT_EXIT
+    } else {
+        lifecycle::HELD_AT_ENTRY
+    };
     stop(config.slot, current, what);
 }
 
@@ -61,8 +69,14 @@ fn stop(slot: u32, current: Current, what: u32) {
 }
 
 fn send(slot: u32, current: Current, what: u32, code: u32) {
-    let Some(mut entry) = ring::reserve::<Lifecycle>() else { return };
-    entry.write(Lifecycle { header: ring::header(kind::LIFECYCLE, slot, current), what, code });
+    let Some(mut entry) = ring::reserve::<Lifecycle>() else {
+        return;
+    };
+    entry.write(Lifecycle {
+        header: ring::header(kind::LIFECYCLE, slot, current),
+        what,
+        code,
+    });
     entry.submit(0);
 }
 

@@ -31,7 +31,9 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     let current = process::current();
-    let Some(config) = process::config(current.pid) else { return 0 };
+    let Some(config) = process::config(current.pid) else {
+        return 0;
+    };
     let result = ctx.arg::<u64>(1);
     let argument = |register: Register| regs.get(register as u8);
     if result > LAST_ADDRESS || (number == BRK && argument(Register::Rdi) != result) {
@@ -61,14 +63,24 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
             old_length: argument(Register::Rsi),
             ..EMPTY
         },
-        _ => Mapping { operation: mapping::BRK, address: result, ..EMPTY },
+        _ => Mapping {
+            operation: mapping::BRK,
+            address: result,
+            ..EMPTY
+        },
     };
     send(config, current, event);
     0
 }
 
 const EMPTY: Mapping = Mapping {
-    header: profiler_common::event::Header { kind: kind::MAPPING, slot: 0, pid: 0, tid: 0, time_ns: 0 },
+    header: profiler_common::event::Header {
+        kind: kind::MAPPING,
+        slot: 0,
+        pid: 0,
+        tid: 0,
+        time_ns: 0,
+    },
     operation: 0,
     via: 0,
     address: 0,

@@ -27,14 +27,20 @@ pub fn opened(config: &ProcessConfig, current: Current, state: *mut Thread, firs
     if first_block == 0 {
         return;
     }
-    let Some(stack) = stack::capture(config, current, state) else { return };
+    let Some(stack) = stack::capture(config, current, state) else {
+        return;
+    };
     let key = BlockKey::new(config.slot, first_block & POOL_START);
     let openings = match POOLS.get_ptr(&key) {
         // SAFETY: a pool's entry is replaced whole.
         Some(pool) => unsafe { (*pool).openings },
         None => 0,
     };
-    let pool = Pool { stack: stack.key, born_ms: clock::since_start_ms(), openings: openings.saturating_add(1) };
+    let pool = Pool {
+        stack: stack.key,
+        born_ms: clock::since_start_ms(),
+        openings: openings.saturating_add(1),
+    };
     if POOLS.insert(&key, &pool, 0).is_err() {
         counters::one(Counter::PoolMapFull);
         return;

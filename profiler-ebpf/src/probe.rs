@@ -21,14 +21,20 @@ const TIMED: u64 = 64;
 /// Entry and return in one program.
 #[inline(always)]
 pub fn try_session(ctx: *mut c_void) -> u32 {
-    if session_is_return(ctx) { try_return(ctx) } else { try_entry(ctx) }
+    if session_is_return(ctx) {
+        try_return(ctx)
+    } else {
+        try_entry(ctx)
+    }
 }
 
 /// The entry of a function.
 #[inline(always)]
 pub fn try_entry(ctx: *mut c_void) -> u32 {
     let current = process::current();
-    let Some(config) = process::config(current.pid) else { return SKIP_RETURN };
+    let Some(config) = process::config(current.pid) else {
+        return SKIP_RETURN;
+    };
     let started = start_timing(Counter::EntryHits);
     // SAFETY: the context is this program's own.
     let cookie = Cookie(unsafe { bpf_get_attach_cookie(ctx) });
@@ -41,7 +47,9 @@ pub fn try_entry(ctx: *mut c_void) -> u32 {
 #[inline(always)]
 pub fn try_return(ctx: *mut c_void) -> u32 {
     let current = process::current();
-    let Some(config) = process::config(current.pid) else { return TAKE_RETURN };
+    let Some(config) = process::config(current.pid) else {
+        return TAKE_RETURN;
+    };
     let started = start_timing(Counter::ReturnHits);
     returned(config, current, Registers::of_probe(ctx));
     stop_timing(started);
@@ -68,7 +76,9 @@ fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Co
         lifecycle::hold(config, current, process_flags::HOLD_AT_ENTRY);
         return SKIP_RETURN;
     }
-    let Some(state) = thread::state(current) else { return SKIP_RETURN };
+    let Some(state) = thread::state(current) else {
+        return SKIP_RETURN;
+    };
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
     unsafe {
         if (*state).is_nested(sp) {

@@ -25,7 +25,10 @@ pub struct Current {
 /// The running thread.
 pub fn current() -> Current {
     let both = bpf_get_current_pid_tgid();
-    Current { pid: (both >> 32) as u32, tid: both as u32 }
+    Current {
+        pid: (both >> 32) as u32,
+        tid: both as u32,
+    }
 }
 
 /// What userspace said of a process; `None` if it is not traced.

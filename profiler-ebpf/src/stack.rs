@@ -35,7 +35,10 @@ pub fn capture(config: &ProcessConfig, current: Current, thread: *mut Thread) ->
     let walked = walker::python(config, current, thread);
     count(walked.status);
     // Serials of code objects are unique over all processes, but a stack without frames is not.
-    let key = mix(walked.hash, u64::from(config.slot) << 32 | u64::from(walked.status) << 16 | u64::from(walked.depth));
+    let key = mix(
+        walked.hash,
+        u64::from(config.slot) << 32 | u64::from(walked.status) << 16 | u64::from(walked.depth),
+    );
     let sums = find_or_insert(key, config.slot)?;
     // SAFETY: map values stay valid while the program runs.
     unsafe {
@@ -76,7 +79,11 @@ fn find_or_insert(key: u64, slot: u32) -> Option<*mut StackSums> {
 /// Sends the frames; when the ring is full the stack's next event tries again.
 #[inline(always)]
 fn announce(config: &ProcessConfig, current: Current, thread: *mut Thread, key: u64, walked: Walked) -> bool {
-    let depth = if walked.depth as usize > MAX_FRAMES { MAX_FRAMES as u32 } else { walked.depth };
+    let depth = if walked.depth as usize > MAX_FRAMES {
+        MAX_FRAMES as u32
+    } else {
+        walked.depth
+    };
     let length = size_of::<NewStack>() + depth as usize * size_of::<u64>();
     // SAFETY: the frames follow the event in `Thread` without a gap (both are made of u64s), and length is bounded by
     // their sizes.
@@ -134,7 +141,9 @@ impl Stack {
 
 /// A block of a stack was given back.
 pub fn freed(block: &Block, now_ms: u32) {
-    let Some(sums) = STACKS.get_ptr_mut(&block.stack) else { return };
+    let Some(sums) = STACKS.get_ptr_mut(&block.stack) else {
+        return;
+    };
     // SAFETY: as in `Stack::allocated`.
     unsafe {
         add(&raw mut (*sums).free_objects, 1);

@@ -25,7 +25,10 @@ pub fn offsets() -> Result<Offsets, KernelError> {
     let thread = field("task_struct", "thread", "task_struct.thread")?;
     let fsbase = field("thread_struct", "fsbase", "thread_struct.fsbase")?;
     let exit_code = field("task_struct", "exit_code", "task_struct.exit_code")?;
-    Ok(Offsets { fsbase: thread + fsbase, exit_code })
+    Ok(Offsets {
+        fsbase: thread + fsbase,
+        exit_code,
+    })
 }
 
 /// The id of a kernel function, for calls of kfuncs.
@@ -75,7 +78,10 @@ impl<'a> Types<'a> {
             let start = base + word(bytes, offset)? as usize;
             bytes.get(start..start + word(bytes, offset + 4)? as usize)
         };
-        Some(Self { types: part(8)?, strings: part(16)? })
+        Some(Self {
+            types: part(8)?,
+            strings: part(16)?,
+        })
     }
 
     /// The first answer of `pick` over all types in order of their ids, the first of which is 1.
@@ -92,7 +98,12 @@ impl<'a> Types<'a> {
                 _ => 0,
             };
             let body = rest.get(12..12 + length)?;
-            let found = pick(&Type { kind, name: word(rest, 0)?, kind_flag: info >> 31 == 1, body });
+            let found = pick(&Type {
+                kind,
+                name: word(rest, 0)?,
+                kind_flag: info >> 31 == 1,
+                body,
+            });
             if found.is_some() {
                 return found;
             }
@@ -107,9 +118,10 @@ impl<'a> Types<'a> {
             if kind.kind != KIND_STRUCT || self.name(kind.name) != structure.as_bytes() {
                 return None;
             }
-            let found = kind.body.chunks_exact(12).find(|entry| {
-                word(entry, 0).is_some_and(|name| self.name(name) == member.as_bytes())
-            })?;
+            let found = kind
+                .body
+                .chunks_exact(12)
+                .find(|entry| word(entry, 0).is_some_and(|name| self.name(name) == member.as_bytes()))?;
             let bits = word(found, 8)?;
             Some(u64::from(if kind.kind_flag { bits & 0xff_ffff } else { bits }) / 8)
         })

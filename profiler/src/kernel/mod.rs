@@ -95,7 +95,15 @@ impl Kernel {
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
-        Ok(Self { links: Vec::new(), ebpf, programs, processes, codes, counters, ring })
+        Ok(Self {
+            links: Vec::new(),
+            ebpf,
+            programs,
+            processes,
+            codes,
+            counters,
+            ring,
+        })
     }
 
     /// How probes are linked.
@@ -121,7 +129,9 @@ impl Kernel {
 
     /// Makes a process known to the programs, or changes what they know.
     pub fn trace_process(&mut self, pid: Pid, config: &ProcessConfig) -> Result<(), KernelError> {
-        self.processes.insert(pid.0, Raw(*config), 0).map_err(|error| map_error("PROCESSES", error))
+        self.processes
+            .insert(pid.0, Raw(*config), 0)
+            .map_err(|error| map_error("PROCESSES", error))
     }
 
     /// Makes the programs ignore a process; its probes stay until they are detached.
@@ -149,7 +159,9 @@ impl Kernel {
 
     /// Whether a code object's address still belongs to a serial: false once it has died.
     pub fn code_is_current(&self, slot: u32, address: u64, serial: u64) -> bool {
-        self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current == serial)
+        self.codes
+            .get(&BlockKey::new(slot, address).0, 0)
+            .is_ok_and(|current| current == serial)
     }
 
     /// The sums of every stack, by key.
@@ -171,7 +183,10 @@ impl Kernel {
     pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
         (0..Counter::COUNT)
             .map(|index| {
-                let values = self.counters.get(&index, 0).map_err(|error| map_error("COUNTERS", error))?;
+                let values = self
+                    .counters
+                    .get(&index, 0)
+                    .map_err(|error| map_error("COUNTERS", error))?;
                 Ok(values.iter().sum())
             })
             .collect()
@@ -199,7 +214,10 @@ fn refused(what: &str, error: &dyn std::error::Error) -> KernelError {
     if denied && !sys::is_root() {
         return KernelError::NotPermitted;
     }
-    KernelError::Refused { what: what.to_owned(), reason }
+    KernelError::Refused {
+        what: what.to_owned(),
+        reason,
+    }
 }
 
 fn map_error(name: &'static str, error: aya::maps::MapError) -> KernelError {
@@ -218,7 +236,10 @@ mod tests {
     use super::*;
 
     fn load(links: LinkKind) -> Result<Kernel, KernelError> {
-        let mut kernel = Kernel::load(Settings { max_live_blocks: 1024, links: Some(links) })?;
+        let mut kernel = Kernel::load(Settings {
+            max_live_blocks: 1024,
+            links: Some(links),
+        })?;
         kernel.attach_tracepoints()?;
         Ok(kernel)
     }

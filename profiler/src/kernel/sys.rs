@@ -20,11 +20,7 @@ const UPROBE_MULTI_RETURN: u32 = 1;
 /// Loads a program of type kprobe (which uprobes are) with an expected attach type.
 ///
 /// On failure the second value holds the verifier's last words.
-pub fn load_probe(
-    name: &CStr,
-    instructions: &[bpf_insn],
-    attach_type: u32,
-) -> Result<OwnedFd, (io::Error, String)> {
+pub fn load_probe(name: &CStr, instructions: &[bpf_insn], attach_type: u32) -> Result<OwnedFd, (io::Error, String)> {
     let plain = load_probe_logged(name, instructions, attach_type, &mut []);
     // A log makes a good program fail with ENOSPC when the buffer is too small, so it is asked for only now.
     plain.or_else(|_| {
@@ -33,12 +29,7 @@ pub fn load_probe(
     })
 }
 
-fn load_probe_logged(
-    name: &CStr,
-    instructions: &[bpf_insn],
-    attach_type: u32,
-    log: &mut [u8],
-) -> io::Result<OwnedFd> {
+fn load_probe_logged(name: &CStr, instructions: &[bpf_insn], attach_type: u32, log: &mut [u8]) -> io::Result<OwnedFd> {
     const LICENSE: &CStr = c"Dual MIT/GPL";
     // SAFETY: bpf_attr is plain old data for which zeroes are valid.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
@@ -136,7 +127,10 @@ pub fn lookup_batch(
     // SAFETY: the kernel wrote the number of elements into the same arm.
     let count = unsafe { attr.batch.count } as usize;
     match result {
-        Ok(_) => Ok(Batch { count, next: Some(next) }),
+        Ok(_) => Ok(Batch {
+            count,
+            next: Some(next),
+        }),
         // The map's end: what was read so far counts.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Batch { count, next: None }),
         Err(error) => Err(error),
@@ -153,7 +147,11 @@ fn bpf_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: attr is a whole bpf_attr, and the callers fill in pointers that are valid during the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// The monotonic clock, ns: the clock of `bpf_ktime_get_ns`.

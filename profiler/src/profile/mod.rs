@@ -199,6 +199,8 @@ pub enum MappingOrigin {
     Anonymous,
     /// The program or a library, by mmap of a file.
     File,
+    /// A thread's stack (mmap with MAP_STACK): reserved, mostly never touched.
+    ThreadStack,
     /// The C allocator, by mmap.
     AllocatorMmap,
     /// The C allocator, by brk.

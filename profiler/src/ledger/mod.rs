@@ -1,0 +1,3 @@
+//! The ledgers: ids and bytes, no strings and no I/O.
+
+pub mod mapping;
