@@ -49,15 +49,15 @@ pub fn died(config: &ProcessConfig, code: u64) {
 #[inline(never)]
 fn first_sight(config: &ProcessConfig, current: Current, code: u64, key: BlockKey) -> u64 {
     let serial = next_serial();
-    // The record goes out first: an entry in the map whose record was lost could never be named.
-    if serial == frame::UNKNOWN_SERIAL
-        || !announce(config, current, code, serial)
-        || CODES.insert(&key, &serial, 0).is_err()
-    {
-        counters::one(Counter::CodeUnknown);
-        return frame::UNKNOWN_SERIAL;
+    if serial != frame::UNKNOWN_SERIAL && CODES.insert(&key, &serial, 0).is_ok() {
+        if announce(config, current, code, serial) {
+            return serial;
+        }
+        // An entry whose record was lost could never be named; without it the next sight tries again.
+        let _ = CODES.remove(&key);
     }
-    serial
+    counters::one(Counter::CodeUnknown);
+    frame::UNKNOWN_SERIAL
 }
 
 fn next_serial() -> u64 {

@@ -1,0 +1,265 @@
+//! The recorder joins the stages: events and map readings in, a profile out. It owns every table of ids.
+
+mod process;
+mod stacks;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use profiler_common::counter::Counter;
+use profiler_common::event::Lifecycle;
+use profiler_common::ledger::{BlockKey, Pool, StackSums};
+
+pub use process::{Start, Vitals};
+
+use crate::event::{self, Event};
+use crate::kernel::{Kernel, KernelError};
+use crate::profile::builder::{ProfileBuilder, Readings};
+use crate::profile::quality::{self, Count, CountClass, Quality};
+use crate::profile::timeline::Timeline;
+use crate::profile::{BlockRow, End, MappingRow, PoolRow, Profile, TimelinePoint, Trace};
+use crate::symbol::{CodeTable, Source};
+use process::Traced;
+use stacks::Stacks;
+
+/// Everything that one trace has learned.
+pub struct Recorder {
+    started: Instant,
+    trace: Trace,
+    processes: Vec<Traced>,
+    codes: CodeTable,
+    stacks: Stacks,
+    builder: ProfileBuilder,
+    timeline: Timeline,
+    quality: Quality,
+    undecodable: u64,
+}
+
+/// What a running trace shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Resident set size of all traced processes, bytes.
+    pub rss: u64,
+    /// Blocks allocated so far.
+    pub allocations: u64,
+    /// Bytes allocated since the start and still live.
+    pub live: u64,
+    /// Events lost so far.
+    pub dropped: u64,
+}
+
+impl Recorder {
+    /// Starts with nothing.
+    pub fn new(trace: Trace) -> Self {
+        Self {
+            started: Instant::now(),
+            trace,
+            processes: Vec::new(),
+            codes: CodeTable::default(),
+            stacks: Stacks::default(),
+            builder: ProfileBuilder::new(),
+            timeline: Timeline::default(),
+            quality: Quality::default(),
+            undecodable: 0,
+        }
+    }
+
+    /// Adds a process; gives its slot.
+    pub fn add_process(&mut self, start: Start) -> u32 {
+        self.processes.push(Traced::new(start));
+        u32::try_from(self.processes.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// What the trace costs and how it is linked; shown in the report.
+    pub fn quality_mut(&mut self) -> &mut Quality {
+        &mut self.quality
+    }
+
+    /// A process's readings so far.
+    pub fn vitals(&self, slot: u32) -> Option<&Vitals> {
+        self.processes.get(slot as usize).map(Traced::vitals)
+    }
+
+    /// How the trace of a process ended.
+    pub fn set_end(&mut self, slot: u32, end: End) {
+        if let Some(process) = self.processes.get_mut(slot as usize) {
+            process.info.end = end;
+        }
+    }
+
+    /// Takes a record from the ring; gives back what the caller must act on.
+    pub fn take(&mut self, record: &[u8], kernel: &Kernel) -> Option<Lifecycle> {
+        match event::decode(record) {
+            Some(Event::Stack(stack)) => self.stacks.add(stack),
+            Some(Event::Code(code)) => {
+                let process = self.processes.get(code.header.slot as usize)?;
+                let source = Source { layout: process.layout?, memory: process.memory() };
+                let slot = code.header.slot;
+                self.codes.insert(&code, source, |address, serial| kernel.code_is_current(slot, address, serial));
+            }
+            Some(Event::Mapping(mapping)) => {
+                self.processes.get_mut(mapping.header.slot as usize)?.mappings.apply(&mapping);
+            }
+            Some(Event::Lifecycle(lifecycle)) => return Some(lifecycle),
+            None => self.undecodable += 1,
+        }
+        None
+    }
+
+    /// Reads the processes and the kernel's sums once: a point of the timeline, and what the user is shown.
+    pub fn sample(&mut self, kernel: &Kernel) -> Result<Progress, KernelError> {
+        self.stacks.settle(&mut self.codes, &mut self.builder);
+        let sums = kernel.stacks()?;
+        let counters = kernel.counters()?;
+        let mut progress = Progress {
+            allocations: counters[Counter::Allocations as usize],
+            dropped: dropped(&quality::counts(|counter| counters[counter as usize])),
+            ..Progress::default()
+        };
+        let at_ms = self.elapsed_ms();
+        for (slot, process) in self.processes.iter_mut().enumerate() {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            process.read_vitals();
+            let (live, allocated) = live_and_allocated(&sums, slot);
+            let rss = process.info.rss_end;
+            self.timeline.push(TimelinePoint { process: slot, at_ms, rss, live, allocated });
+            progress.rss += rss;
+            progress.live += live;
+        }
+        Ok(progress)
+    }
+
+    /// Reads the headers of all pools opened during the trace, in the processes that are still there.
+    pub fn read_pools(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
+        let pools: Vec<(BlockKey, Pool)> = kernel.pools()?;
+        let at_ms = self.elapsed_ms();
+        for (slot, process) in self.processes.iter_mut().enumerate() {
+            let own = pools.iter().filter(|(key, _)| key.slot() as usize == slot);
+            process.read_pools(own, at_ms);
+        }
+        Ok(())
+    }
+
+    /// The profile as it is now.
+    pub fn snapshot(&mut self, kernel: &Kernel, complete: bool) -> Result<&Profile, KernelError> {
+        self.stacks.settle(&mut self.codes, &mut self.builder);
+        if complete {
+            self.stacks.give_up_waiting(&mut self.codes, &mut self.builder);
+        }
+        let sums = kernel.stacks()?;
+        let counters = kernel.counters()?;
+        let (blocks, opened) = self.block_rows(&sums);
+        let readings = Readings {
+            trace: Trace { duration_ms: self.elapsed_ms(), complete, ..self.trace.clone() },
+            processes: self.processes.iter().map(|process| process.info.clone()).collect(),
+            blocks,
+            pools: self.pool_rows(&opened),
+            mappings: self.mapping_rows(),
+            timeline: self.timeline.points().to_vec(),
+            quality: self.quality_now(&counters),
+        };
+        Ok(self.builder.snapshot(readings))
+    }
+
+    /// Milliseconds since the trace started.
+    pub fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The rows of the C allocator's blocks, and how many pools each stack opened.
+    fn block_rows(&mut self, sums: &[(u64, StackSums)]) -> (Vec<BlockRow>, HashMap<(u32, u64), u64>) {
+        let mut opened = HashMap::new();
+        let mut rows = Vec::new();
+        for (key, sums) in sums {
+            if sums.pools_opened > 0 {
+                opened.insert((sums.slot, *key), sums.pools_opened);
+            }
+            if sums.alloc_objects == 0 {
+                continue;
+            }
+            rows.push(BlockRow {
+                process: sums.slot,
+                stack: self.stacks.id(*key, &mut self.builder),
+                alloc_objects: sums.alloc_objects,
+                alloc_space: sums.alloc_space,
+                inuse_objects: sums.alloc_objects.saturating_sub(sums.free_objects),
+                inuse_space: sums.alloc_space.saturating_sub(sums.free_space),
+                temporary_objects: sums.temporary_objects,
+                temporary_space: sums.temporary_space,
+                largest: sums.largest,
+                peak_space: sums.peak_space,
+            });
+        }
+        rows.sort_by_key(|row| (row.process, row.stack));
+        (rows, opened)
+    }
+
+    fn pool_rows(&mut self, opened: &HashMap<(u32, u64), u64>) -> Vec<PoolRow> {
+        let mut rows = Vec::new();
+        for (&(slot, key), &opened) in opened {
+            let live = self.processes.get(slot as usize).and_then(|process| process.pools.get(&key));
+            let live = live.copied().unwrap_or_default();
+            rows.push(PoolRow {
+                process: slot,
+                stack: self.stacks.id(key, &mut self.builder),
+                opened,
+                live_pools: live.pools,
+                inuse_objects: live.objects,
+                inuse_space: live.space,
+            });
+        }
+        rows.sort_by_key(|row| (row.process, row.stack));
+        rows
+    }
+
+    fn mapping_rows(&mut self) -> Vec<MappingRow> {
+        let mut rows = Vec::new();
+        for (slot, process) in self.processes.iter().enumerate() {
+            for (key, origin, sums) in process.mappings.sums().filter(|(_, _, sums)| sums.alloc_objects > 0) {
+                rows.push(MappingRow {
+                    process: u32::try_from(slot).unwrap_or(u32::MAX),
+                    stack: self.stacks.id(key, &mut self.builder),
+                    origin,
+                    alloc_objects: sums.alloc_objects,
+                    alloc_space: sums.alloc_space,
+                    inuse_objects: sums.inuse_objects,
+                    inuse_space: sums.inuse_space,
+                });
+            }
+        }
+        rows.sort_by_key(|row| (row.process, row.stack, row.origin));
+        rows
+    }
+
+    fn quality_now(&self, counters: &[u64]) -> Quality {
+        let value = |counter: Counter| counters[counter as usize];
+        let mut quality = self.quality.clone();
+        quality.counts = quality::counts(value);
+        quality.counts.extend(self.own_counts());
+        quality.own_cpu_ms = process::own_cpu_ms();
+        quality.target_cpu_ms = self.processes.iter().map(|process| process.vitals().cpu_ms()).sum();
+        quality.target_cost_ms = quality.cost_of(value(Counter::EntryHits), value(Counter::ReturnHits), value(Counter::BodyNanos));
+        let oldest = self.processes.iter().filter_map(Traced::pools_age_at_end).max();
+        quality.pools_read_before_end_ms = oldest.map(|at| self.elapsed_ms().saturating_sub(at));
+        quality
+    }
+
+    fn own_counts(&self) -> [Count; 1] {
+        [Count {
+            name: "undecodable".to_owned(),
+            class: CountClass::Dropped,
+            value: self.undecodable,
+            meaning: "records of the kernel side that could not be decoded; please report this".to_owned(),
+        }]
+    }
+}
+
+fn dropped(counts: &[Count]) -> u64 {
+    counts.iter().filter(|count| count.class == CountClass::Dropped).map(|count| count.value).sum()
+}
+
+fn live_and_allocated(sums: &[(u64, StackSums)], slot: u32) -> (u64, u64) {
+    sums.iter().filter(|(_, sums)| sums.slot == slot).fold((0, 0), |(live, allocated), (_, sums)| {
+        (live + sums.alloc_space.saturating_sub(sums.free_space), allocated + sums.alloc_space)
+    })
+}

@@ -1,0 +1,207 @@
+//! One traced process: who it is, its vital signs over time, and its pools.
+
+use std::collections::HashMap;
+use std::io;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use profiler_common::ledger::{BlockKey, Pool};
+
+use crate::ledger::mapping::MappingLedger;
+use crate::process::memory::{Memory, ProcessMemory};
+use crate::process::{Identity, Pid};
+use crate::profile;
+use crate::python::layout::Layout;
+use crate::python::pool::{self, HEADER_BYTES};
+
+/// What is known of a process when its trace starts.
+pub struct Start {
+    /// Who it is.
+    pub identity: Identity,
+    /// The interpreter's layout.
+    pub layout: Option<&'static Layout>,
+    /// Its version, for people.
+    pub python: String,
+    /// The file that holds the interpreter.
+    pub interpreter: String,
+    /// What is special about it.
+    pub notes: Vec<String>,
+    /// Its memory.
+    pub memory: Option<ProcessMemory>,
+    /// The end of its heap.
+    pub program_break: Option<u64>,
+}
+
+/// What /proc says of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Vitals {
+    /// Resident set size, bytes.
+    pub rss: u64,
+    /// Threads.
+    pub threads: u32,
+    /// CPU time since its start, ms.
+    cpu_total_ms: u64,
+    cpu_at_start_ms: u64,
+}
+
+impl Vitals {
+    /// CPU time since the trace started, ms.
+    pub fn cpu_ms(&self) -> u64 {
+        self.cpu_total_ms.saturating_sub(self.cpu_at_start_ms)
+    }
+
+    /// Reads them; an error when the process has gone.
+    fn read(identity: Identity) -> io::Result<Self> {
+        let stat = stat(identity)?;
+        let ms_per_tick = 1000 / procfs::ticks_per_second().max(1);
+        Ok(Self {
+            rss: stat.rss * procfs::page_size(),
+            threads: u32::try_from(stat.num_threads).unwrap_or(0),
+            cpu_total_ms: (stat.utime + stat.stime) * ms_per_tick,
+            cpu_at_start_ms: 0,
+        })
+    }
+}
+
+/// /proc/PID/stat of this very process, not of a later one with its pid.
+fn stat(identity: Identity) -> io::Result<procfs::process::Stat> {
+    let gone = || io::Error::new(io::ErrorKind::NotFound, "the process has gone");
+    let process = procfs::process::Process::new(identity.pid.0.cast_signed()).map_err(|_| gone())?;
+    let stat = process.stat().map_err(|_| gone())?;
+    if stat.starttime == identity.start_time { Ok(stat) } else { Err(gone()) }
+}
+
+/// Live blocks in the pools of one stack.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PoolSums {
+    /// Pools with live blocks.
+    pub pools: u64,
+    /// Live blocks.
+    pub objects: u64,
+    /// Bytes of these.
+    pub space: u64,
+}
+
+/// A process under trace.
+pub struct Traced {
+    identity: Identity,
+    /// The row in the profile.
+    pub info: profile::Process,
+    /// The interpreter's layout.
+    pub layout: Option<&'static Layout>,
+    /// Its mapping ledger.
+    pub mappings: MappingLedger,
+    /// By stack key, as last read.
+    pub pools: HashMap<u64, PoolSums>,
+    memory: Option<ProcessMemory>,
+    vitals: Vitals,
+    pools_read_ms: Option<u64>,
+    gone: bool,
+}
+
+impl Traced {
+    /// Takes the first reading.
+    pub fn new(start: Start) -> Self {
+        let mut vitals = Vitals::read(start.identity).unwrap_or_default();
+        vitals.cpu_at_start_ms = vitals.cpu_total_ms;
+        let info = profile::Process {
+            pid: start.identity.pid.0,
+            start_time: start.identity.start_time,
+            command: command_line(start.identity.pid),
+            python: start.python,
+            interpreter: start.interpreter,
+            notes: start.notes,
+            threads_start: vitals.threads,
+            threads_end: vitals.threads,
+            rss_start: vitals.rss,
+            rss_end: vitals.rss,
+            rss_peak: vitals.rss,
+            end: profile::End::Detached,
+        };
+        Self {
+            identity: start.identity,
+            info,
+            layout: start.layout,
+            mappings: MappingLedger::new(start.program_break),
+            pools: HashMap::new(),
+            memory: start.memory,
+            vitals,
+            pools_read_ms: None,
+            gone: false,
+        }
+    }
+
+    /// The last reading.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// Its memory, as long as it is there.
+    pub fn memory(&self) -> Option<&dyn Memory> {
+        self.memory.as_ref().map(|memory| memory as &dyn Memory)
+    }
+
+    /// Reads what /proc says; when the process has gone the last reading stays.
+    pub fn read_vitals(&mut self) {
+        let Ok(now) = Vitals::read(self.identity) else {
+            self.gone = true;
+            return;
+        };
+        // A zombie has no memory any more; what it had before is what counts.
+        if now.rss > 0 {
+            self.info.rss_end = now.rss;
+            self.info.rss_peak = self.info.rss_peak.max(now.rss);
+            self.info.threads_end = now.threads;
+        }
+        self.vitals = Vitals { cpu_at_start_ms: self.vitals.cpu_at_start_ms, ..now };
+    }
+
+    /// Reads the headers of its pools. If the process has gone, the last reading stays.
+    pub fn read_pools<'a>(&mut self, own: impl Iterator<Item = &'a (BlockKey, Pool)>, at_ms: u64) {
+        let (Some(memory), Some(layout)) = (&self.memory, self.layout) else { return };
+        let pool_size = pool::pool_size(layout.minor);
+        let mut sums: HashMap<u64, PoolSums> = HashMap::new();
+        for (key, opened) in own {
+            let mut header = [0; HEADER_BYTES];
+            match memory.read(key.address(), &mut header) {
+                Ok(()) => {}
+                // The whole address space has gone, and with it the pools: not the same as one arena given back.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.gone = true;
+                    return;
+                }
+                Err(_) => continue,
+            }
+            let Some(content) = pool::decode(&header, pool_size).filter(|content| content.blocks > 0) else { continue };
+            let row = sums.entry(opened.stack).or_default();
+            row.pools += 1;
+            row.objects += content.blocks;
+            row.space += content.blocks * content.block_size;
+        }
+        self.pools = sums;
+        self.pools_read_ms = Some(at_ms);
+    }
+
+    /// When its pools were last read, if that was before it ended.
+    pub fn pools_age_at_end(&self) -> Option<u64> {
+        self.pools_read_ms.filter(|_| self.gone)
+    }
+}
+
+/// The arguments, joined by blanks; the name in brackets for a process without any.
+fn command_line(pid: Pid) -> String {
+    let process = procfs::process::Process::new(pid.0.cast_signed());
+    let arguments = process.as_ref().ok().and_then(|process| process.cmdline().ok()).unwrap_or_default();
+    if !arguments.is_empty() {
+        return arguments.join(" ");
+    }
+    let name = process.ok().and_then(|process| process.stat().ok()).map(|stat| stat.comm);
+    format!("[{}]", name.unwrap_or_default())
+}
+
+/// CPU time of this process, ms.
+pub fn own_cpu_ms() -> u64 {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return 0 };
+    let total = usage.user_time() + usage.system_time();
+    u64::try_from(total.num_milliseconds()).unwrap_or(0)
+}

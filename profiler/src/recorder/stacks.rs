@@ -1,0 +1,103 @@
+//! From a stack's key to its id in the profile: frames are named once, as soon as their code objects are known.
+
+use std::collections::HashMap;
+
+use profiler_common::event::{frame, walk};
+
+use crate::event::StackEvent;
+use crate::profile::builder::ProfileBuilder;
+use crate::profile::{FrameId, FrameKind, StackId};
+use crate::symbol::{CodeTable, Missing, Name, ResolvedFrame};
+
+/// How often a stack may wait for the record of one of its code objects, which another CPU sends.
+const PATIENCE: u32 = 4;
+
+/// The stacks seen so far.
+#[derive(Default)]
+pub struct Stacks {
+    ids: HashMap<u64, StackId>,
+    waiting: Vec<(StackEvent, u32)>,
+    /// Ids of frames by (serial, lasti), `None` for one that is not shown.
+    frames: HashMap<u64, Option<FrameId>>,
+}
+
+impl Stacks {
+    /// A stack arrived.
+    pub fn add(&mut self, stack: StackEvent) {
+        self.waiting.push((stack, 0));
+    }
+
+    /// Names the stacks whose code objects are all known.
+    pub fn settle(&mut self, codes: &mut CodeTable, builder: &mut ProfileBuilder) {
+        for (stack, waited) in std::mem::take(&mut self.waiting) {
+            let known = |packed: &u64| {
+                let serial = frame::serial(*packed);
+                serial == frame::UNKNOWN_SERIAL || codes.contains(serial)
+            };
+            if waited < PATIENCE && !stack.frames.iter().all(known) {
+                self.waiting.push((stack, waited + 1));
+            } else {
+                self.name(&stack, codes, builder);
+            }
+        }
+    }
+
+    /// Names what still waits, with unknown frames where nothing is known.
+    pub fn give_up_waiting(&mut self, codes: &mut CodeTable, builder: &mut ProfileBuilder) {
+        for (stack, _) in std::mem::take(&mut self.waiting) {
+            self.name(&stack, codes, builder);
+        }
+    }
+
+    /// The id of a stack; a marker's for one whose record was lost or is not here yet.
+    pub fn id(&self, key: u64, builder: &mut ProfileBuilder) -> StackId {
+        match self.ids.get(&key) {
+            Some(&id) => id,
+            None => {
+                let marker = builder.marker("[call path not recorded]");
+                builder.stack(&[marker])
+            }
+        }
+    }
+
+    fn name(&mut self, stack: &StackEvent, codes: &mut CodeTable, builder: &mut ProfileBuilder) {
+        let mut outermost_first: Vec<FrameId> = Vec::with_capacity(stack.frames.len() + 1);
+        outermost_first.extend(marker(stack).map(|text| builder.marker(text)));
+        for &packed in stack.frames.iter().rev() {
+            let id = *self.frames.entry(packed).or_insert_with(|| {
+                let resolved = codes.frame(frame::serial(packed), frame::lasti_bytes(packed))?;
+                Some(frame_id(&resolved, builder))
+            });
+            outermost_first.extend(id);
+        }
+        self.ids.insert(stack.head.key, builder.stack(&outermost_first));
+        // An unknown frame must be asked for again: its code object may yet be named.
+        self.frames.retain(|packed, _| codes.contains(frame::serial(*packed)));
+    }
+}
+
+/// Why a stack is not whole.
+fn marker(stack: &StackEvent) -> Option<&'static str> {
+    match (stack.head.status, stack.frames.is_empty()) {
+        (walk::COMPLETE, _) => None,
+        (walk::TRUNCATED, _) => Some("[outer frames cut: stack deeper than 256]"),
+        (walk::NOT_PYTHON, _) => Some("[native thread, no Python stack]"),
+        (walk::NO_INTERPRETER, _) => Some("[before the interpreter starts]"),
+        (walk::READ_FAILED, false) => Some("[outer frames unknown: memory could not be read]"),
+        (walk::READ_FAILED, true) => Some("[stack unknown: memory could not be read]"),
+        (walk::THREAD_MISMATCH, _) => Some("[stack unknown: thread state of another thread]"),
+        (walk::NO_FRAME, _) => Some("[no Python frame: between calls into Python]"),
+        _ => Some("[stack unknown]"),
+    }
+}
+
+fn frame_id(frame: &ResolvedFrame, builder: &mut ProfileBuilder) -> FrameId {
+    if frame.kind == FrameKind::Marker {
+        let reason = match &frame.function {
+            Name::Unknown(reason) => *reason,
+            Name::Known(_) => Missing::Malformed,
+        };
+        return builder.marker(&format!("[unknown: {reason}]"));
+    }
+    builder.frame(frame.kind, &frame.function.to_string(), &frame.file.to_string(), frame.line, frame.first_line)
+}
