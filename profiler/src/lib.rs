@@ -5,3 +5,5 @@
 
 pub mod process;
 pub mod profile;
+pub mod python;
+pub mod symbol;
