@@ -1,0 +1,6 @@
+//! Frames to names, once each; a missing name is a value with a reason.
+
+pub mod classify;
+pub mod code;
+
+pub use code::{CodeTable, Missing, Name, ResolvedFrame, Source};
