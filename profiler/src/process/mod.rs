@@ -1,6 +1,7 @@
 //! Traced processes: identity, memory, mapped files, and what /proc tells about them.
 
 pub mod image;
+pub mod link_map;
 pub mod maps;
 pub mod memory;
 

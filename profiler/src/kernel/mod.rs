@@ -1,0 +1,3 @@
+//! Probes: where they stand.
+
+pub mod site;
