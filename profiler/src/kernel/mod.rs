@@ -1,3 +1,4 @@
-//! Probes: where they stand.
+//! Probes: where they stand, and in which files.
 
+pub mod plan;
 pub mod site;

@@ -46,6 +46,12 @@ impl Running {
         }
     }
 
+    /// Which image is the program itself.
+    pub(crate) fn executable(&self) -> Option<usize> {
+        let path = std::fs::read_link(format!("/proc/{}/exe", self.child.id())).unwrap();
+        self.images.iter().position(|image| image.path == path)
+    }
+
     /// The file that defines `_PyRuntime`, its version taken from its name.
     pub(crate) fn interpreter(&self) -> Interpreter<'_> {
         let image = self
