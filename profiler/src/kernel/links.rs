@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use aya::Ebpf;
 use aya::programs::UProbe;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
-use profiler_common::probe::Cookie;
-
+use super::plan::ProbePoint;
 use super::programs::Programs;
 use super::{Handle, KernelError, sys};
 use crate::process::Pid;
@@ -35,19 +34,6 @@ impl LinkKind {
     }
 }
 
-/// One place to probe.
-#[derive(Clone, Debug)]
-pub struct ProbePoint {
-    /// A path through which the file can be opened.
-    pub openable: PathBuf,
-    /// Offset of the instruction in the file.
-    pub file_offset: u64,
-    /// What the program is told.
-    pub cookie: Cookie,
-    /// Whether the function's return is wanted.
-    pub wants_return: bool,
-}
-
 /// A link; dropping it detaches.
 #[allow(dead_code, reason = "held for its drop")]
 pub(super) enum Link {
@@ -64,14 +50,14 @@ pub(super) fn attach(
 ) -> Result<Vec<Link>, KernelError> {
     match programs {
         Programs::Session { session, entry } => {
-            let (with, without): (Vec<_>, Vec<_>) = points.iter().partition(|point| point.wants_return);
+            let (with, without): (Vec<_>, Vec<_>) = points.iter().partition(|point| point.wants_return());
             let mut links = multi(session.as_fd(), sys::UPROBE_SESSION, pid, &with, false)?;
             links.extend(multi(entry.as_fd(), sys::UPROBE_MULTI, pid, &without, false)?);
             Ok(links)
         }
         Programs::Multi { entry, returns } => {
             let all: Vec<&ProbePoint> = points.iter().collect();
-            let with: Vec<&ProbePoint> = points.iter().filter(|point| point.wants_return).collect();
+            let with: Vec<&ProbePoint> = points.iter().filter(|point| point.wants_return()).collect();
             // Returns first: an entry without its return would leave its thread inside a call for a while.
             let mut links = multi(returns.as_fd(), sys::UPROBE_MULTI, pid, &with, true)?;
             links.extend(multi(entry.as_fd(), sys::UPROBE_MULTI, pid, &all, false)?);
@@ -79,7 +65,7 @@ pub(super) fn attach(
         }
         Programs::Perf => {
             let mut links = Vec::new();
-            for point in points.iter().filter(|point| point.wants_return) {
+            for point in points.iter().filter(|point| point.wants_return()) {
                 links.push(perf(ebpf, "probe_return", pid, point)?);
             }
             for point in points {
@@ -103,7 +89,7 @@ fn multi(
     files.dedup();
     let link_file = |file: &PathBuf| {
         let of_file = points.iter().filter(|point| point.openable == *file);
-        let (offsets, cookies): (Vec<u64>, Vec<u64>) = of_file.map(|point| (point.file_offset, point.cookie.0)).unzip();
+        let (offsets, cookies): (Vec<u64>, Vec<u64>) = of_file.map(|point| (point.file_offset(), point.cookie.0)).unzip();
         let points = sys::MultiPoints {
             path: file.as_os_str(),
             offsets: &offsets,
@@ -131,7 +117,7 @@ fn perf(ebpf: &mut Ebpf, name: &str, pid: Pid, point: &ProbePoint) -> Result<Lin
     let scope = NonZeroU32::new(pid.0)
         .map(UProbeScope::OneProcess)
         .ok_or_else(|| refused("pid 0".to_owned()))?;
-    let location = UProbeAttachLocation::AbsoluteOffset(point.file_offset);
+    let location = UProbeAttachLocation::AbsoluteOffset(point.file_offset());
     let at = UProbeAttachPoint {
         location,
         cookie: Some(point.cookie.0),

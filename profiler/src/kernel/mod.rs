@@ -3,10 +3,12 @@
 
 mod btf;
 pub mod links;
+pub mod plan;
 mod maps;
 mod object;
 mod programs;
 pub mod ring;
+pub mod site;
 mod sys;
 
 use std::collections::HashMap as StdHashMap;
@@ -18,7 +20,8 @@ use profiler_common::config::ProcessConfig;
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
 
-pub use links::{LinkKind, ProbePoint};
+pub use links::LinkKind;
+pub use plan::{ProbePlan, ProbePoint};
 pub use maps::Raw;
 pub use ring::Ring;
 

@@ -54,6 +54,8 @@ pub struct Symbol {
     pub vaddr: u64,
     /// Bytes; 0 if the file does not say.
     pub size: u64,
+    /// An indirect function (`STT_GNU_IFUNC`): at `vaddr` is the code that chooses the function, not the function.
+    pub indirect: bool,
 }
 
 /// An ELF file mapped into a process.
@@ -123,6 +125,11 @@ impl Image {
     /// A function or variable the file exports (`.dynsym`).
     pub fn export(&self, name: &str) -> Option<Symbol> {
         self.exports.get(name).copied()
+    }
+
+    /// Everything the file exports, in no order.
+    pub fn exports(&self) -> impl Iterator<Item = (&str, Symbol)> {
+        self.exports.iter().map(|(name, symbol)| (name.as_str(), *symbol))
     }
 
     /// The address in the target of an exported symbol.
@@ -237,6 +244,7 @@ fn exports(elf: &ElfFile64<'_, Endianness>) -> HashMap<String, Symbol> {
                 Symbol {
                     vaddr: symbol.address(),
                     size: symbol.size(),
+                    indirect: st_info.0 & 0xf == STT_GNU_IFUNC.0,
                 },
             );
         }

@@ -2,6 +2,7 @@
 
 pub mod image;
 pub mod launch;
+pub mod link_map;
 pub mod maps;
 pub mod memory;
 

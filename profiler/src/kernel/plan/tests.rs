@@ -1,0 +1,211 @@
+//! Plans for real interpreters, and the sites known to be right in them.
+
+use std::path::Path;
+
+use super::*;
+use crate::kernel::site::SiteClass;
+use crate::python::running::{Running, interpreters};
+
+const RULES: SiteRules = SiteRules::for_kernel(6, 18);
+
+/// `PyTypeObject.tp_dealloc` in builds with the GIL (facts of CPython 3.8 to 3.15).
+const TP_DEALLOC: u64 = 48;
+
+fn plan(running: &Running) -> ProbePlan {
+    let interpreter = running.interpreter();
+    let code_type = interpreter.image.address_of("PyCode_Type").unwrap();
+    let python = Python {
+        interpreter,
+        code_dealloc: running.memory.u64(code_type + TP_DEALLOC).ok(),
+    };
+    ProbePlan::for_process(&target(running), Some(&python), RULES).unwrap()
+}
+
+fn target(running: &Running) -> Target<'_, impl Memory> {
+    Target {
+        memory: &running.memory,
+        regions: &running.regions,
+        images: &running.images,
+        executable: running.executable(),
+    }
+}
+
+fn point<'a>(plan: &'a ProbePlan, name: &str) -> &'a ProbePoint {
+    plan.points
+        .iter()
+        .find(|point| point.name == name)
+        .unwrap_or_else(|| panic!("no {name}: {:?}", plan.notes))
+}
+
+fn is_libc_236(plan: &ProbePlan) -> bool {
+    let malloc = point(plan, "malloc");
+    let data = std::fs::read(&malloc.openable).unwrap();
+    let version = b"GNU C Library (Debian GLIBC 2.36-";
+    data.windows(version.len()).any(|bytes| bytes == version)
+}
+
+#[test]
+fn probes_every_interpreter_at_hand() {
+    for program in interpreters() {
+        let running = Running::start(&program, &[]);
+        let plan = plan(&running);
+        println!("{}: {:#?}", program.display(), plan.notes);
+        for point in &plan.points {
+            let site = point.placement.site();
+            println!(
+                "  {:<24}{:<20}+{:<3}{:<24}{:?} {:?} pushed {} return {}",
+                point.name,
+                point.image_path.file_name().unwrap_or_default().display(),
+                site.distance(),
+                point.instruction,
+                site.class(),
+                &site.arguments()[..usize::from(point.function.arguments())],
+                site.pushed(),
+                point.wants_return(),
+            );
+            assert_eq!(point.wants_return(), point.function.needs_return(), "{}", point.name);
+        }
+        for name in ["malloc", "calloc", "realloc", "reallocarray", "posix_memalign", "free"] {
+            assert!(
+                point(&plan, name).image_path.ends_with("libc.so.6"),
+                "{program:?} {name}"
+            );
+        }
+        for name in ["code_dealloc", "Py_FinalizeEx", "_exit"] {
+            assert!(!point(&plan, name).wants_return());
+        }
+        let pools = plan.points.iter().any(|point| point.function == Function::PoolOpen);
+        assert_eq!(pools, running.interpreter().minor > 8, "{program:?}: {:?}", plan.notes);
+        assert!(
+            plan.by_file()
+                .all(|points| points.is_sorted_by_key(ProbePoint::file_offset))
+        );
+        assert!(plan.by_file().count() <= 2, "points of a file lie together");
+    }
+}
+
+/// The sites found by hand in Debian 12's C library.
+#[test]
+fn takes_the_known_sites_of_debians_c_library() {
+    let running = Running::start(&interpreters()[0], &[]);
+    let plan = plan(&running);
+    if !is_libc_236(&plan) {
+        println!("the C library is not Debian's 2.36: its sites are not compared");
+        return;
+    }
+    let check = |name: &str, distance: u64, instruction: &str| {
+        let point = point(&plan, name);
+        let site = point.placement.site();
+        assert_eq!(site.distance(), distance, "{name}: {}", point.instruction);
+        assert!(
+            point.instruction.starts_with(instruction),
+            "{name}: {}",
+            point.instruction
+        );
+        assert_eq!(site.class(), SiteClass::Emulated, "{name}");
+        assert_eq!(site.pushed(), 0, "{name}");
+    };
+    check("malloc", 0, "push r12");
+    check("calloc", 0, "push");
+    check("realloc", 0, "push");
+    check("free", 3, "je");
+    check("posix_memalign", 7, "push r12");
+    check("aligned_alloc", 7, "je");
+    let names: Vec<&str> = plan.points.iter().map(|point| point.name.as_str()).collect();
+    assert!(!names.contains(&"memalign"), "an alias of aligned_alloc");
+    assert!(!names.contains(&"cfree"), "an alias of free");
+}
+
+/// The implementations that CPython's tables point to: `(program's path contains, index in the table, distance, text)`.
+const OBJECT_SITES: [(&str, usize, u64, &str); 9] = [
+    ("3.8.", 0, 0, "push"),
+    ("3.9.", 0, 4, "push rbx"),
+    ("3.10.", 0, 4, "push rbx"),
+    ("3.11.7", 0, 4, "push rbx"),
+    ("3.12.1", 0, 0, "push"),
+    ("3.13.0", 0, 0, "push"),
+    ("3.9.", 3, 3, "je"),
+    ("3.11.7", 3, 3, "je"),
+    ("3.13.0", 3, 3, "je"),
+];
+
+#[test]
+fn takes_the_known_sites_of_pymalloc() {
+    for program in interpreters() {
+        let running = Running::start(&program, &[]);
+        let interpreter = running.interpreter();
+        let allocators = Allocators::read(&interpreter, &running.memory, &running.regions).unwrap();
+        let sites = Sites::new(interpreter.image, RULES);
+        let path = program.to_string_lossy();
+        for (_, index, distance, text) in OBJECT_SITES.iter().filter(|known| path.contains(known.0)) {
+            let (function, argument) = match index {
+                0 => (Function::Malloc, profiler_common::probe::Register::Rsi),
+                _ => (Function::Free, profiler_common::probe::Register::Rsi),
+            };
+            // The table's functions take a context first: the second argument must be live, as in calloc's shape.
+            let role = if function == Function::Malloc {
+                Function::Calloc
+            } else {
+                function
+            };
+            let vaddr = interpreter.image.vaddr_of(allocators.object.functions[*index]).unwrap();
+            let site = *sites.place(role, vaddr).unwrap().site();
+            let instruction = sites.instruction_text(site.vaddr()).unwrap();
+            assert_eq!(site.distance(), *distance, "{path} {index}: {instruction}");
+            assert!(instruction.starts_with(text), "{path} {index}: {instruction}");
+            assert_eq!(site.arguments()[1], argument, "{path}");
+        }
+    }
+}
+
+/// Debian's `_PyObject_Malloc` has its first emulated instruction behind three pushes: no return probe may stand there.
+#[test]
+fn takes_no_return_site_behind_pushes() {
+    let program = Path::new("/usr/bin/python3.11");
+    if !program.exists() {
+        println!("{}: missing, not tested", program.display());
+        return;
+    }
+    let running = Running::start(program, &[]);
+    let interpreter = running.interpreter();
+    let allocators = Allocators::read(&interpreter, &running.memory, &running.regions).unwrap();
+    let sites = Sites::new(interpreter.image, RULES);
+    let vaddr = interpreter.image.vaddr_of(allocators.object.malloc()).unwrap();
+    let entry_only = sites.choose(Function::Free, vaddr).unwrap();
+    let returning = sites.place(Function::Calloc, vaddr);
+    println!("entry only: {entry_only:?}; returning: {returning:?}");
+    assert!(returning.is_ok_and(|placement| placement.site().pushed() == 0));
+}
+
+#[test]
+fn finds_the_entry_point() {
+    let running = Running::start(&interpreters()[0], &[]);
+    let executable = running.executable().unwrap();
+    let plan = ProbePlan::for_entry(&running.images, executable, RULES);
+    let [entry] = plan.points.as_slice() else {
+        panic!("{:?}", plan.notes)
+    };
+    let site = entry.placement.site();
+    assert_eq!((entry.function, entry.wants_return()), (Function::Entry, false));
+    assert!(site.vaddr() - running.images[executable].entry < 16);
+}
+
+#[test]
+fn says_that_nothing_exports_an_allocator() {
+    let running = Running::start(&interpreters()[0], &[]);
+    let images: Vec<Image> = running
+        .images
+        .iter()
+        .filter(|image| image.export("malloc").is_none())
+        .cloned()
+        .collect();
+    let target = Target {
+        images: &images,
+        executable: None,
+        ..target(&running)
+    };
+    assert_eq!(
+        ProbePlan::for_process(&target, None, RULES),
+        Err(NoAllocator::NotExported)
+    );
+}
