@@ -62,12 +62,18 @@ fn nightly_has_source() -> bool {
 
 fn output_line(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The project's folder.
 pub fn workspace_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_owned()
 }
 
 /// Where `cargo xtask setup` puts the tools it installs.
@@ -89,6 +95,15 @@ pub fn bpf_linker() -> Result<PathBuf> {
 
 /// Compiles the kernel side into `target_folder` and returns the path of the object.
 pub fn build(target_folder: &Path) -> Result<PathBuf> {
+    compile(target_folder, &RUSTFLAGS)
+}
+
+/// As [`build`], and fails at a warning. Wants a target folder of its own: other flags make another build.
+pub fn build_without_warnings(target_folder: &Path) -> Result<PathBuf> {
+    compile(target_folder, &[RUSTFLAGS.as_slice(), &["-D", "warnings"]].concat())
+}
+
+fn compile(target_folder: &Path, rustflags: &[&str]) -> Result<PathBuf> {
     let route = Route::detect()?;
     let linker = bpf_linker()?;
     let root = workspace_root();
@@ -102,7 +117,15 @@ pub fn build(target_folder: &Path) -> Result<PathBuf> {
     };
     command
         .current_dir(&root)
-        .args(["build", "--quiet", "--package", "profiler-ebpf", "--bin", "profiler-ebpf", "--release"])
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "profiler-ebpf",
+            "--bin",
+            "profiler-ebpf",
+            "--release",
+        ])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_folder);
     forget_outer_build(&mut command);
@@ -112,14 +135,20 @@ pub fn build(target_folder: &Path) -> Result<PathBuf> {
     };
     command
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker)
-        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", RUSTFLAGS.join(" "))
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", rustflags.join(" "))
         .env("CARGO_PROFILE_RELEASE_LTO", "true")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "2")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
-    let status = command.status().with_context(|| format!("cannot run cargo for the kernel side ({})", route.describe()))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run cargo for the kernel side ({})", route.describe()))?;
     if !status.success() {
-        bail!("building the kernel side failed ({}, linker {})", route.describe(), linker.display());
+        bail!(
+            "building the kernel side failed ({}, linker {})",
+            route.describe(),
+            linker.display()
+        );
     }
     Ok(target_folder.join(TARGET).join("release/profiler-ebpf"))
 }
