@@ -1,3 +1,7 @@
-//! What the tasks and `profiler/build.rs` share: how the kernel side is built on this machine.
+//! What the tasks share with `profiler/build.rs` (how the kernel side is built) and with the live tests (where
+//! the interpreters, the binary and root are).
 
+pub mod binary;
 pub mod ebpf;
+pub mod privilege;
+pub mod python;

@@ -1,7 +1,70 @@
 //! `cargo xtask TASK`: see `cargo xtask help`.
 
-fn main() -> anyhow::Result<()> {
+mod bench;
+mod ci;
+mod command;
+mod demo;
+mod interrupt;
+mod setup;
+mod tally;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  setup        install what building and testing need, after saying what (nothing if nothing is missing)
+  build-ebpf   build the kernel side alone, and print the path of the object
+  demo         a small service that leaks, under load, traced: prints the report and the flamegraph's path
+  test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
+  ci           what CI runs: format, lints, tests
+  bench        what tracing costs, as ratios; --pairs N for more than 5 pairs of runs
+  help         this text
+
+Tracing needs root: demo, test and bench use sudo where they are not run as root.
+";
+
+/// Usage errors have the exit code that pyalloc itself gives them.
+const USAGE: u8 = 2;
+/// What a shell reports for Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = interrupt::watch().and_then(|()| match arguments[..] {
+        ["setup"] => setup::run(),
+        ["build-ebpf"] => build_ebpf(),
+        ["demo"] => demo::run(),
+        ["test"] => test::run(),
+        ["ci"] => ci::run(),
+        ["bench", ref options @ ..] => bench::run(options),
+        ["help" | "--help" | "-h"] => help(),
+        _ => {
+            eprint!("{HELP}");
+            std::process::exit(USAGE.into());
+        }
+    });
+    match result {
+        _ if interrupt::happened() => ExitCode::from(INTERRUPTED),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build_ebpf() -> Result<()> {
     let path = xtask::ebpf::build(&xtask::ebpf::workspace_root().join("target/ebpf"))?;
     println!("{}", path.display());
+    Ok(())
+}
+
+fn help() -> Result<()> {
+    print!("{HELP}");
     Ok(())
 }

@@ -1,0 +1,87 @@
+//! `cargo xtask bench`: what tracing costs, as ratios measured in one run on one machine.
+
+mod machine;
+mod pairs;
+mod workloads;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use xtask::binary;
+use xtask::ebpf::workspace_root;
+use xtask::privilege::Privilege;
+use xtask::python::{self, Venv};
+
+use crate::{command, setup};
+use pairs::Pairs;
+use workloads::Bench;
+
+/// Fewer pairs than this make no median worth printing.
+const LEAST_PAIRS: usize = 5;
+
+/// Prints the machine, the cost of a probe, and the workloads' wall time traced against plain.
+pub fn run(options: &[&str]) -> Result<()> {
+    let pairs = pairs_wanted(options)?;
+    let privilege = Privilege::require("the bench traces processes, which")?;
+    setup::run()?;
+    let pyalloc = binary::build()?;
+    let python = python::newest()?;
+    let venv = Venv::ensure("bench", &python, &workspace_root().join("bench/requirements.txt"))?;
+    let bench = Bench::new(privilege, &pyalloc, &venv)?;
+
+    println!("\n{}", machine::describe(&python));
+    probes(privilege, &pyalloc)?;
+    println!("\nwall time of whole programs, traced against plain (start and end of the trace included)");
+    println!("medians of {pairs} pairs of runs, in turns; in brackets the smallest and the largest ratio\n");
+    for workload in &workloads::ALL {
+        println!(
+            "{}",
+            Pairs::measure(pairs, |side| bench.seconds(workload, side))?.row(workload.name)
+        );
+    }
+    Ok(())
+}
+
+fn pairs_wanted(options: &[&str]) -> Result<usize> {
+    let pairs = match options {
+        [] => LEAST_PAIRS,
+        ["--pairs", number] => number
+            .parse()
+            .with_context(|| format!("--pairs takes a number, not `{number}`"))?,
+        _ => bail!("bench takes only --pairs N, not `{}`", options.join(" ")),
+    };
+    if pairs < LEAST_PAIRS {
+        bail!("--pairs {pairs}: at least {LEAST_PAIRS}, for a median that means something");
+    }
+    Ok(pairs)
+}
+
+/// pyalloc measures its own probes on itself: ns per malloc and free, untraced, at an emulated site and naively.
+fn probes(privilege: Privilege, pyalloc: &Path) -> Result<()> {
+    let mut known = Command::new(pyalloc);
+    known
+        .args(["bench-probes", "--help"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if !known.status().is_ok_and(|status| status.success()) {
+        println!("\ncost of a probe: not measured, this build of pyalloc has no `bench-probes`");
+        return Ok(());
+    }
+    println!("\ncost of a probe");
+    command::run(privilege.command(pyalloc).arg("bench-probes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_five_or_more() {
+        assert_eq!(pairs_wanted(&[]).unwrap(), 5);
+        assert_eq!(pairs_wanted(&["--pairs", "9"]).unwrap(), 9);
+        for wrong in [&["--pairs", "4"][..], &["--pairs", "many"], &["--pairs"], &["fast"]] {
+            assert!(pairs_wanted(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
