@@ -1,0 +1,134 @@
+//! `pyalloc trace`: attach or launch, record, report.
+
+mod end;
+mod progress;
+mod record;
+mod target;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::exit::{Exit, Failure};
+use crate::kernel::{Kernel, LinkKind, Settings};
+use crate::output;
+use crate::profile::Profile;
+use crate::render::{self, Format};
+
+use end::End;
+use record::Recording;
+use target::Target;
+
+/// Record which code allocates, keeps and gives back memory, and report it.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct TraceArgs {
+    /// The process to attach to.
+    #[arg(long, value_name = "PID", required_unless_present = "command", conflicts_with = "command")]
+    pub pid: Option<u32>,
+    /// Stop after this time ("30s", "5m", "1h"); else at Ctrl-C or when the process ends.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Where to write the profile [default: pyalloc-PID.pyalloc].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Walk native frames too: names the C or Rust function that called malloc.
+    #[arg(long)]
+    pub native: bool,
+    /// Do not print the report, only write the profile.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Most blocks followed at once; one costs about 100 bytes of kernel memory.
+    #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=1 << 26))]
+    pub max_live_blocks: u32,
+    /// How to link probes, instead of the best the kernel has.
+    #[arg(long, value_name = "KIND", value_enum, hide = true)]
+    pub links: Option<LinkKind>,
+    /// A command to launch under tracing.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+const EXAMPLES: &str = "Examples:
+  sudo pyalloc trace --pid 4242 --duration 30s
+  sudo pyalloc trace -o run.pyalloc -- python app.py --port 8000";
+
+/// Runs it.
+///
+/// # Errors
+/// Bad arguments or an output that cannot be written (exit code 2); a process that cannot be observed (3).
+pub fn run(args: &TraceArgs) -> Result<Exit, Failure> {
+    if let Some(path) = &args.output {
+        output::check_writable(path).map_err(Failure::usage)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)?;
+    runtime.block_on(trace(args))
+}
+
+async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
+    let settings = Settings { max_live_blocks: args.max_live_blocks, links: args.links };
+    target::check(args)?;
+    let mut kernel = Kernel::load(settings).map_err(Failure::cannot_observe)?;
+    let target = Target::open(args, &mut kernel)?;
+    let path = args.output.clone().unwrap_or_else(|| default_path(&target));
+    output::check_writable(&path).map_err(Failure::usage)?;
+    let mut recording = Recording::start(args, kernel, target, &path)?;
+    let end = recording.run(args.duration).await?;
+    let finished = recording.finish(&end)?;
+    if !args.quiet {
+        show(&finished.profile, &path, finished.launched);
+    }
+    Ok(finished.exit)
+}
+
+fn default_path(target: &Target) -> PathBuf {
+    PathBuf::from(format!("pyalloc-{}.pyalloc", target.pid()))
+}
+
+/// The report goes to standard output; beside a launched program's own output, to standard error.
+fn show(profile: &Profile, path: &Path, launched: bool) {
+    let stream = if launched { render::Stream::Error } else { render::Stream::Output };
+    let _ = (profile, path, stream, Format::Text);
+    todo!()
+}
+
+/// "30s", "5m", "1h", "500ms", or plain seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => return Err("a time is a number and ms, s, m, h or d: 30s, 5m".to_owned()),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| "a time starts with a number: 30s, 5m".to_owned())? * factor;
+    if seconds <= 0.0 {
+        return Err("a trace takes longer than no time".to_owned());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| "that is too long".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let check = |text: &str, ms: Option<u64>| assert_eq!(parse_duration(text).ok(), ms.map(Duration::from_millis), "{text}");
+        check("30s", Some(30_000));
+        check("1.5m", Some(90_000));
+        check("250ms", Some(250));
+        check("2", Some(2_000));
+        check("1h", Some(3_600_000));
+        check("0s", None);
+        check("-3s", None);
+        check("", None);
+        check("5 parsecs", None);
+        check("1e999", None);
+    }
+}

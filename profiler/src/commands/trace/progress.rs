@@ -1,0 +1,45 @@
+//! The line that a running trace shows on a terminal.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::recorder;
+use crate::render::units;
+
+/// The line; nothing where standard error is no terminal.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Shows it.
+    pub fn start(quiet: bool) -> Self {
+        if quiet || !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed_precise}  {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar.set_message("attached; Ctrl-C ends the trace and prints the report");
+        Self(bar)
+    }
+
+    /// Shows new figures.
+    pub fn update(&self, now: &recorder::Progress) {
+        let recorder::Progress { rss, allocations, live, dropped } = *now;
+        let dropped = if dropped == 0 { String::new() } else { format!(", {} DROPPED", units::count(dropped)) };
+        self.0.set_message(format!(
+            "RSS {}, {} allocations, {} surviving{dropped}",
+            units::bytes(rss),
+            units::count(allocations),
+            units::bytes(live),
+        ));
+    }
+
+    /// Takes it away.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
