@@ -3,4 +3,9 @@
 //! The line, one room a stage: `kernel` (probes, maps, ring) -> `event` -> `process` -> `symbol` ->
 //! `ledger` -> `profile` -> `render`. `ARCHITECTURE.md` says what each room may not do.
 
+pub mod cli;
+pub mod commands;
+pub mod exit;
+pub mod output;
 pub mod profile;
+pub mod render;
