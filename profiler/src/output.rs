@@ -56,7 +56,10 @@ pub fn sudo_owner() -> Option<Owner> {
 }
 
 fn owner_from(uid: &str, gid: &str) -> Option<Owner> {
-    Some(Owner { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+    Some(Owner {
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+    })
 }
 
 /// Whether [`write_atomically`] can be expected to succeed; asked before work that takes an hour. Leaves no trace.
@@ -64,7 +67,10 @@ fn owner_from(uid: &str, gid: &str) -> Option<Owner> {
 /// # Errors
 /// What would stop the file from being written: a missing or read-only folder, a path that is a folder.
 pub fn check_writable(path: &Path) -> Result<(), WriteError> {
-    let refused = |source| WriteError::Refused { path: path.to_owned(), source };
+    let refused = |source| WriteError::Refused {
+        path: path.to_owned(),
+        source,
+    };
     if is_device(path) {
         return OpenOptions::new().write(true).open(path).map(drop).map_err(refused);
     }
@@ -84,7 +90,10 @@ pub fn write_atomically(
     owner: Option<Owner>,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
-    let refused = |source| WriteError::Refused { path: path.to_owned(), source };
+    let refused = |source| WriteError::Refused {
+        path: path.to_owned(),
+        source,
+    };
     if is_device(path) {
         let file = OpenOptions::new().write(true).open(path).map_err(refused)?;
         return fill_file(&file, fill).map_err(refused);
@@ -122,7 +131,10 @@ fn umask() -> u32 {
 fn temporary(path: &Path, folder: &Path) -> io::Result<NamedTempFile> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let prefix: String = name.chars().take(32).collect();
-    tempfile::Builder::new().prefix(&format!(".{prefix}.")).suffix(".part").tempfile_in(folder)
+    tempfile::Builder::new()
+        .prefix(&format!(".{prefix}."))
+        .suffix(".part")
+        .tempfile_in(folder)
 }
 
 fn folder_of(path: &Path) -> Result<&Path, WriteError> {
@@ -132,11 +144,17 @@ fn folder_of(path: &Path) -> Result<&Path, WriteError> {
     if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return Err(WriteError::NoName(path.to_owned()));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     if folder.is_dir() {
         Ok(folder)
     } else {
-        Err(WriteError::NoFolder { path: path.to_owned(), folder: folder.to_owned() })
+        Err(WriteError::NoFolder {
+            path: path.to_owned(),
+            folder: folder.to_owned(),
+        })
     }
 }
 
@@ -158,14 +176,18 @@ pub fn reason(error: &io::Error) -> String {
             let text = error.to_string();
             let text = text.split(" (os error").next().unwrap_or_default();
             let mut letters = text.chars();
-            letters.next().map_or(String::new(), |first| first.to_lowercase().chain(letters).collect())
+            letters
+                .next()
+                .map_or(String::new(), |first| first.to_lowercase().chain(letters).collect())
         }
     }
 }
 
 fn way_out(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull => "make room, or choose another place with -o; the file as it was before is untouched",
+        io::ErrorKind::StorageFull => {
+            "make room, or choose another place with -o; the file as it was before is untouched"
+        }
         _ => "choose another place with -o",
     }
 }
@@ -178,7 +200,9 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 
     #[test]
@@ -210,7 +234,12 @@ mod tests {
     #[test]
     fn a_full_device_is_reported() {
         let error = write_atomically(Path::new("/dev/full"), None, |out| out.write_all(b"x")).unwrap_err();
-        assert!(error.to_string().starts_with("cannot write /dev/full: the disk is full"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot write /dev/full: the disk is full"),
+            "{error}"
+        );
     }
 
     #[test]

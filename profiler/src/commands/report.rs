@@ -102,22 +102,31 @@ fn options(args: &ReportArgs) -> Options {
         value: args.value.map(Value::from),
         top: usize::from(args.top),
         colour: terminal && !no_colour,
-        width: if terminal { terminal_width() } else { render::DEFAULT_WIDTH },
+        width: if terminal {
+            terminal_width()
+        } else {
+            render::DEFAULT_WIDTH
+        },
     }
 }
 
 fn terminal_width() -> usize {
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
-    if columns == 0 { render::DEFAULT_WIDTH } else { columns.clamp(render::MIN_WIDTH, render::DEFAULT_WIDTH) }
+    if columns == 0 {
+        render::DEFAULT_WIDTH
+    } else {
+        columns.clamp(render::MIN_WIDTH, render::DEFAULT_WIDTH)
+    }
 }
 
 /// A reader that had enough (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::usage(format_args!("cannot write the report to standard output: {}", reason(&error))))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::usage(format_args!(
+            "cannot write the report to standard output: {}",
+            reason(&error)
+        ))),
         _ => Ok(()),
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use super::quality::Quality;
 use super::{
-    BlockRow, Frame, FrameId, FrameKind, MAX_DEPTH, MappingRow, PoolRow, Process, Profile, StackId, StackNode, StringId,
-    TimelinePoint, Trace,
+    BlockRow, Frame, FrameId, FrameKind, MAX_DEPTH, MappingRow, PoolRow, Process, Profile, StackId, StackNode,
+    StringId, TimelinePoint, Trace,
 };
 
 /// Most bytes of a text that is kept; a longer one loses its middle.
@@ -46,8 +46,19 @@ impl ProfileBuilder {
 
     /// A profile that knows the empty stack and nothing else.
     pub fn new() -> Self {
-        let profile = Profile { stacks: vec![StackNode { parent: Self::ROOT, frame: 0 }], ..Profile::default() };
-        Self { profile, string_ids: HashMap::new(), frame_ids: HashMap::new(), stack_ids: HashMap::new() }
+        let profile = Profile {
+            stacks: vec![StackNode {
+                parent: Self::ROOT,
+                frame: 0,
+            }],
+            ..Profile::default()
+        };
+        Self {
+            profile,
+            string_ids: HashMap::new(),
+            frame_ids: HashMap::new(),
+            stack_ids: HashMap::new(),
+        }
     }
 
     /// The id of a text; over [`MAX_TEXT`] bytes its middle is cut out.
@@ -64,7 +75,13 @@ impl ProfileBuilder {
 
     /// The id of a frame. `file` is empty for a marker; `line` and `first_line` are 0 where there is none.
     pub fn frame(&mut self, kind: FrameKind, function: &str, file: &str, line: u32, first_line: u32) -> FrameId {
-        let frame = Frame { kind, function: self.string(function), file: self.string(file), line, first_line };
+        let frame = Frame {
+            kind,
+            function: self.string(function),
+            file: self.string(file),
+            line,
+            first_line,
+        };
         if let Some(&id) = self.frame_ids.get(&frame) {
             return id;
         }
@@ -95,7 +112,15 @@ impl ProfileBuilder {
 
     /// Replaces everything but the interned tables, and hands out the profile as it now is, without copying it.
     pub fn snapshot(&mut self, readings: Readings) -> &Profile {
-        let Readings { trace, processes, blocks, pools, mappings, timeline, quality } = readings;
+        let Readings {
+            trace,
+            processes,
+            blocks,
+            pools,
+            mappings,
+            timeline,
+            quality,
+        } = readings;
         let profile = &mut self.profile;
         profile.trace = trace;
         profile.processes = processes;
@@ -139,12 +164,30 @@ fn bounded(text: &str) -> Cow<'_, str> {
 pub(crate) fn sample() -> Profile {
     let mut builder = ProfileBuilder::new();
     let main = builder.frame(FrameKind::Own, "main", "/srv/app.py", 3, 1);
-    let leaf = builder.frame(FrameKind::Stdlib, "loads", "/usr/lib/python3.11/json/__init__.py", 346, 299);
+    let leaf = builder.frame(
+        FrameKind::Stdlib,
+        "loads",
+        "/usr/lib/python3.11/json/__init__.py",
+        346,
+        299,
+    );
     let stack = builder.stack(&[main, leaf]);
     let readings = Readings {
-        processes: vec![Process { pid: 7, ..Process::default() }],
-        blocks: vec![BlockRow { stack, alloc_objects: 1, alloc_space: 600, ..BlockRow::default() }],
-        pools: vec![PoolRow { stack, opened: 1, ..PoolRow::default() }],
+        processes: vec![Process {
+            pid: 7,
+            ..Process::default()
+        }],
+        blocks: vec![BlockRow {
+            stack,
+            alloc_objects: 1,
+            alloc_space: 600,
+            ..BlockRow::default()
+        }],
+        pools: vec![PoolRow {
+            stack,
+            opened: 1,
+            ..PoolRow::default()
+        }],
         mappings: vec![MappingRow {
             process: 0,
             stack,
@@ -182,7 +225,9 @@ mod tests {
     #[test]
     fn a_shared_prefix_is_stored_once() {
         let mut builder = ProfileBuilder::new();
-        let frames: Vec<_> = (0..10).map(|line| builder.frame(FrameKind::Own, "f", "x.py", line, 0)).collect();
+        let frames: Vec<_> = (0..10)
+            .map(|line| builder.frame(FrameKind::Own, "f", "x.py", line, 0))
+            .collect();
         builder.stack(&frames);
         builder.stack(&frames[..9]);
         assert_eq!(builder.profile().stacks.len(), 11);

@@ -74,7 +74,12 @@ pub struct Meaning {
 pub fn counts(value: impl Fn(Counter) -> u64) -> Vec<Count> {
     let count = |counter| {
         let Meaning { name, class, sentence } = meaning(counter)?;
-        Some(Count { name: name.to_owned(), class, value: value(counter), meaning: sentence.to_owned() })
+        Some(Count {
+            name: name.to_owned(),
+            class,
+            value: value(counter),
+            meaning: sentence.to_owned(),
+        })
     };
     Counter::ALL.into_iter().filter_map(count).collect()
 }
@@ -83,7 +88,11 @@ pub fn counts(value: impl Fn(Counter) -> u64) -> Vec<Count> {
 pub const fn meaning(counter: Counter) -> Option<Meaning> {
     use CountClass::{Dropped, Seen, Truncated, Unknown, Unmatched};
     let (name, class, sentence) = match counter {
-        Counter::EntryHits => ("entry_hits", Seen, "calls of probed functions, calls inside others included"),
+        Counter::EntryHits => (
+            "entry_hits",
+            Seen,
+            "calls of probed functions, calls inside others included",
+        ),
         Counter::ReturnHits => ("return_hits", Seen, "returns of probed functions"),
         Counter::Allocations => ("allocations", Seen, "blocks counted as allocated"),
         Counter::Frees => ("frees", Seen, "blocks given back that were counted as allocated"),
@@ -92,8 +101,16 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Unmatched,
             "frees of blocks allocated before the trace started, or whose allocation was dropped; they change no sum",
         ),
-        Counter::Nested => ("nested", Seen, "calls made inside another allocation function, counted there and not twice"),
-        Counter::Refused => ("refused", Seen, "allocations that the allocator refused for want of memory"),
+        Counter::Nested => (
+            "nested",
+            Seen,
+            "calls made inside another allocation function, counted there and not twice",
+        ),
+        Counter::Refused => (
+            "refused",
+            Seen,
+            "allocations that the allocator refused for want of memory",
+        ),
         Counter::BlockMapFull => (
             "block_map_full",
             Dropped,
@@ -120,13 +137,21 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Unknown,
             "frames without a name, because there was no room to record their code; their bytes are counted",
         ),
-        Counter::PoolsOpened => ("pools_opened", Seen, "pools for small objects opened by CPython's object allocator"),
+        Counter::PoolsOpened => (
+            "pools_opened",
+            Seen,
+            "pools for small objects opened by CPython's object allocator",
+        ),
         Counter::PoolMapFull => (
             "pool_map_full",
             Dropped,
             "pools lost because too many were in use; surviving small objects are too low by them",
         ),
-        Counter::MappingEvents => ("mapping_events", Seen, "changes of the address space: mmap, munmap, mremap, brk"),
+        Counter::MappingEvents => (
+            "mapping_events",
+            Seen,
+            "changes of the address space: mmap, munmap, mremap, brk",
+        ),
         Counter::Walks => ("walks", Seen, "call paths walked"),
         Counter::Frames => ("frames", Seen, "Python frames walked"),
         Counter::Truncated => (
@@ -159,7 +184,11 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Unknown,
             "events in Python threads that were between two calls into Python; counted without a Python path",
         ),
-        Counter::CodeDeaths => ("code_deaths", Seen, "code objects that died; their addresses are told apart from then on"),
+        Counter::CodeDeaths => (
+            "code_deaths",
+            Seen,
+            "code objects that died; their addresses are told apart from then on",
+        ),
         Counter::BodyNanos => return None,
     };
     Some(Meaning { name, class, sentence })
@@ -174,7 +203,11 @@ mod tests {
         let counts = counts(|counter| counter as u64);
         let names: std::collections::BTreeSet<_> = counts.iter().map(|count| count.name.clone()).collect();
         assert_eq!(names.len(), counts.len());
-        assert_eq!(counts.len(), Counter::ALL.len() - 1, "only the time spent is not a count");
+        assert_eq!(
+            counts.len(),
+            Counter::ALL.len() - 1,
+            "only the time spent is not a count"
+        );
         assert!(counts.iter().all(|count| count.meaning.len() > 10));
         assert_eq!(counts[7].name, "block_map_full");
         assert_eq!(counts[7].value, Counter::BlockMapFull as u64);

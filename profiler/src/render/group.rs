@@ -1,6 +1,6 @@
 //! Groups call paths by the line of code that a person can change: one entry per place, not per path to it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::select::Row;
 use crate::profile::{Frame, FrameId, FrameKind, Profile, StackId, StringId};
@@ -19,12 +19,8 @@ pub(super) struct Group {
     pub small: u64,
     /// Sum of the bytes.
     pub space: u64,
-    /// The path with the largest number.
-    pub heaviest: StackId,
-    /// Its number.
-    pub heaviest_value: u64,
-    /// The distinct paths.
-    pub paths: BTreeSet<StackId>,
+    /// The distinct paths with their numbers.
+    pub paths: BTreeMap<StackId, u64>,
     /// The processes.
     pub processes: BTreeSet<u32>,
 }
@@ -34,12 +30,14 @@ pub(super) fn by_line(profile: &Profile, rows: &[Row]) -> Vec<Group> {
     let mut groups: HashMap<Option<(StringId, StringId, u32)>, Group> = HashMap::new();
     for row in rows {
         let frame = recognized(profile, row.stack);
-        let key = frame.and_then(|frame| profile.frame(frame)).map(|frame| (frame.file, frame.function, frame.line));
+        let key = frame
+            .and_then(|frame| profile.frame(frame))
+            .map(|frame| (frame.file, frame.function, frame.line));
         groups.entry(key).or_insert_with(|| Group::empty(frame)).add(row);
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
     // The stack breaks ties, so that the same profile gives the same order.
-    groups.sort_by_key(|group| (std::cmp::Reverse(group.value), group.heaviest));
+    groups.sort_by_key(|group| (std::cmp::Reverse(group.value), group.paths.keys().next().copied()));
     groups
 }
 
@@ -60,9 +58,7 @@ impl Group {
             blocks: 0,
             small: 0,
             space: 0,
-            heaviest: 0,
-            heaviest_value: 0,
-            paths: BTreeSet::new(),
+            paths: BTreeMap::new(),
             processes: BTreeSet::new(),
         }
     }
@@ -72,10 +68,18 @@ impl Group {
         *count = count.saturating_add(row.objects);
         self.value = self.value.saturating_add(row.value);
         self.space = self.space.saturating_add(row.space);
-        self.paths.insert(row.stack);
+        let path = self.paths.entry(row.stack).or_default();
+        *path = path.saturating_add(row.value);
         self.processes.insert(row.process);
-        if row.value > self.heaviest_value {
-            (self.heaviest, self.heaviest_value) = (row.stack, row.value);
-        }
+    }
+
+    /// The path with the largest number, and that number.
+    pub(super) fn heaviest(&self) -> (StackId, u64) {
+        // Of equal ones the first, so that the same profile gives the same report.
+        let heaviest = self
+            .paths
+            .iter()
+            .max_by_key(|(stack, value)| (**value, std::cmp::Reverse(**stack)));
+        heaviest.map_or((0, 0), |(stack, value)| (*stack, *value))
     }
 }

@@ -25,16 +25,29 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 
 /// As [`visible`], at most `columns` wide: of a longer text the middle is left out.
 pub fn name(text: &str, columns: usize) -> String {
-    let text = visible(text);
+    let short = ends(text, 2 * columns);
+    let text = visible(&short);
     if text.width() <= columns {
         return text.into_owned();
     }
-    const MARK: &str = "[...]";
     let room = columns.saturating_sub(MARK.len());
     let tail_room = room / 2;
     let head = taken(text.chars(), room - tail_room);
     let tail: String = taken(text.chars().rev(), tail_room).chars().rev().collect();
     format!("{head}{MARK}{tail}")
+}
+
+const MARK: &str = "[...]";
+
+/// The first and the last letters of a text that is far too long: accents take no column, so a text of them
+/// would have no end, and a text of a megabyte is not worth reading through.
+fn ends(text: &str, letters: usize) -> Cow<'_, str> {
+    if text.len() <= 8 * letters {
+        return Cow::Borrowed(text);
+    }
+    let head: String = text.chars().take(letters).collect();
+    let tail_from = text.char_indices().rev().take(letters).last().map_or(0, |(at, _)| at);
+    Cow::Owned(format!("{head}{MARK}{}", &text[tail_from..]))
 }
 
 fn taken(letters: impl Iterator<Item = char>, columns: usize) -> String {
@@ -66,7 +79,10 @@ mod tests {
     #[test]
     fn escape_codes_and_direction_marks_are_seen() {
         assert_eq!(visible("a\x1b[31mb"), "a\\u{1b}[31mb");
-        assert_eq!(visible("a\u{202e}b\u{2066}\n\r\t"), "a\\u{202e}b\\u{2066}\\u{a}\\u{d}\\u{9}");
+        assert_eq!(
+            visible("a\u{202e}b\u{2066}\n\r\t"),
+            "a\\u{202e}b\\u{2066}\\u{a}\\u{d}\\u{9}"
+        );
         assert_eq!(visible("größe_名前"), "größe_名前");
     }
 
@@ -75,6 +91,10 @@ mod tests {
         assert_eq!(name("abcdefghijklmnopqrstuvwxyz", 15), "abcde[...]vwxyz");
         assert_eq!(name("short", 15), "short");
         assert!(name(&"名".repeat(1 << 20), 40).width() <= 40);
+        assert!(
+            name(&"\u{301}".repeat(1 << 20), 40).len() < 1000,
+            "accents have no width of their own"
+        );
     }
 
     proptest! {

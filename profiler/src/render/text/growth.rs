@@ -3,7 +3,7 @@
 use crate::profile::view::HeapTotals;
 use crate::profile::{MappingOrigin, Profile};
 use crate::render::page::{Page, words};
-use crate::render::units::{bytes, change, counted, rough_share};
+use crate::render::units::{bytes, change, count, counted, rough_share};
 
 const NAME_COLUMNS: usize = 24;
 const VALUE_COLUMNS: usize = 11;
@@ -12,7 +12,11 @@ pub(super) fn write(page: &mut Page, profile: &Profile) {
     page.heading("What grew, by ledger");
     let several = profile.processes.len() > 1;
     for process in &profile.processes {
-        let name = if several { format!("RSS of {}", process.pid) } else { "RSS".to_owned() };
+        let name = if several {
+            format!("RSS of {}", process.pid)
+        } else {
+            "RSS".to_owned()
+        };
         let note = format!("from {} to {}", bytes(process.rss_start), bytes(process.rss_end));
         line(page, &name, &change(process.rss_start, process.rss_end), &note);
     }
@@ -33,7 +37,11 @@ fn write_heap(page: &mut Page, heap: &HeapTotals) {
     }
     let small = match heap.small_objects {
         0 => String::new(),
-        objects => format!(" and {} ({})", counted(objects, "small object"), bytes(heap.small_space)),
+        objects => format!(
+            " and {} ({})",
+            counted(objects, "small object"),
+            bytes(heap.small_space)
+        ),
     };
     let surviving = match heap.surviving_space() {
         0 => "nothing that was allocated during the trace survived it".to_owned(),
@@ -63,17 +71,13 @@ fn write_mappings(page: &mut Page, profile: &Profile) {
         if totals.alloc_objects > 0 || totals.alloc_space > 0 {
             let note = format!(
                 "in {}; {} in {} asked for",
-                totals_left(totals.inuse_objects),
+                counted(totals.inuse_objects, "mapping"),
                 bytes(totals.alloc_space),
-                totals.alloc_objects
+                count(totals.alloc_objects)
             );
             line(page, &format!("  {name}"), &bytes(totals.inuse_space), &note);
         }
     }
-}
-
-fn totals_left(mappings: u64) -> String {
-    counted(mappings, "mapping")
 }
 
 const ORIGINS: [(MappingOrigin, &str); 5] = [

@@ -31,10 +31,19 @@ fn write_process(page: &mut Page, process: &Process) {
         "" => page.fact("Python", &python),
         file => page.fact("Python", &format!("{python} in {}", sanitize::name(file, 80))),
     }
-    page.fact("threads", &format!("{} at the start, {} at the end", process.threads_start, process.threads_end));
+    page.fact(
+        "threads",
+        &format!(
+            "{} at the start, {} at the end",
+            process.threads_start, process.threads_end
+        ),
+    );
     let [start, end, peak] = [process.rss_start, process.rss_end, process.rss_peak].map(units::bytes);
-    page.fact("RSS", &format!("{start} at the start, {end} at the end, {peak} at the peak"));
-    page.fact("end of trace", &end_in_words(&process.end));
+    page.fact(
+        "RSS",
+        &format!("{start} at the start, {end} at the end, {peak} at the peak"),
+    );
+    page.fact("end", &end_in_words(&process.end));
     for note in &process.notes {
         page.fact("note", &sanitize::name(note, 400));
     }
@@ -42,7 +51,7 @@ fn write_process(page: &mut Page, process: &Process) {
 
 fn end_in_words(end: &End) -> String {
     match end {
-        End::Detached => "the process was left running".to_owned(),
+        End::Detached => "still running when the trace ended".to_owned(),
         End::Exited(code) => format!("the process ended with exit code {code}"),
         End::Killed(signal) => format!("the process was ended by signal {signal}{}", signal_name(*signal)),
         End::Executed => "the process executed another program".to_owned(),
@@ -69,18 +78,30 @@ fn write_trace(page: &mut Page, trace: &Trace) {
     let start = humantime::format_rfc3339_seconds(UNIX_EPOCH + start).to_string();
     let start = start.replace('T', " ").replace('Z', " UTC");
     let way = if trace.launched {
-        "the process was launched by it, so every allocation since its first is counted"
+        "launched by pyalloc: every allocation from the first on is counted"
     } else {
-        "the process was running already, so what it had allocated before is not counted"
+        "attached to a running process: what it allocated before is not counted"
     };
     page.fact("start", &format!("{start}; {way}"));
     let native = if trace.native { ", with native frames" } else { "" };
     let version = sanitize::name(&trace.pyalloc_version, 40);
-    page.fact("by", &format!("pyalloc {version} on Linux {}{native}", sanitize::name(&trace.kernel, 60)));
+    page.fact(
+        "recorded by",
+        &format!(
+            "pyalloc {version} on Linux {}{native}",
+            sanitize::name(&trace.kernel, 60)
+        ),
+    );
     if !trace.complete {
-        page.fact("note", "written while the trace was running: what came after is missing");
+        page.fact(
+            "note",
+            "written while the trace was running: what came after is missing",
+        );
     }
     if trace.duration_ms < SHORT_MS {
-        page.fact("note", "a short trace: growth that follows traffic, jobs or the clock may not have shown yet");
+        page.fact(
+            "note",
+            "a short trace: growth that follows traffic, jobs or the clock may not have shown yet",
+        );
     }
 }
