@@ -29,7 +29,12 @@ pub enum WriteError {
     #[error("cannot write {}: it names no file; give the name of a file", .0.display())]
     NoName(PathBuf),
     /// The folder is not there.
-    #[error("cannot write {}: there is no folder {}; make it, or choose another place with -o", .path.display(), .folder.display())]
+    #[error(
+        "cannot write {}: there is no folder {}; make it, or choose another place \
+         with -o",
+        .path.display(),
+        .folder.display(),
+    )]
     NoFolder {
         /// What was to be written.
         path: PathBuf,

@@ -25,7 +25,12 @@ pub const MAX_JSON: u64 = 1 << 29;
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The file cannot be opened or read.
-    #[error("cannot read the profile {}: {}; give a file that `pyalloc trace -o` wrote", .path.display(), reason(.source))]
+    #[error(
+        "cannot read the profile {}: {}; give a file that `pyalloc trace -o` \
+         wrote",
+        .path.display(),
+        reason(.source),
+    )]
     CannotRead {
         /// The file.
         path: PathBuf,
@@ -36,7 +41,11 @@ pub enum ReadError {
     #[error("{} is not a pyalloc profile: give a file that `pyalloc trace -o` wrote", .0.display())]
     NotAProfile(PathBuf),
     /// The file is of a later format.
-    #[error("{} was written by a later pyalloc (format {found}, this one reads up to {FORMAT_VERSION}): update pyalloc", .path.display())]
+    #[error(
+        "{} was written by a later pyalloc (format {found}, this one reads up to {FORMAT_VERSION}): update \
+         pyalloc",
+        .path.display(),
+    )]
     LaterVersion {
         /// The file.
         path: PathBuf,
@@ -55,7 +64,12 @@ pub enum ReadError {
         what: String,
     },
     /// The file holds more than any trace writes.
-    #[error("the profile {} unfolds to more than {} MiB, which no trace writes: it is not read", .0.display(), MAX_JSON >> 20)]
+    #[error(
+        "the profile {} unfolds to more than {} MiB, which no trace writes: it is not \
+         read",
+        .0.display(),
+        MAX_JSON >> 20,
+    )]
     TooLarge(PathBuf),
 }
 

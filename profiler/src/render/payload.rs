@@ -103,21 +103,21 @@ impl Payload {
 /// What a kind of code does, and how it is recognized.
 struct Pattern {
     label: &'static str,
-    /// Modules, with those inside them.
-    modules: &'static [&'static str],
+    /// Modules, with those inside them, between blanks.
+    modules: &'static str,
     /// Functions of these modules, `*` at the end for any rest; empty for all.
-    functions: &'static [&'static str],
+    functions: &'static str,
 }
 
-const fn all(label: &'static str, modules: &'static [&'static str]) -> Pattern {
+const fn all(label: &'static str, modules: &'static str) -> Pattern {
     Pattern {
         label,
         modules,
-        functions: &[],
+        functions: "",
     }
 }
 
-const fn some(label: &'static str, modules: &'static [&'static str], functions: &'static [&'static str]) -> Pattern {
+const fn some(label: &'static str, modules: &'static str, functions: &'static str) -> Pattern {
     Pattern {
         label,
         modules,
@@ -136,312 +136,136 @@ const IMPORT: &str = "module import";
 const DOING: &[Pattern] = &[
     some(
         SERIALIZATION,
-        &[
-            "json",
-            "simplejson",
-            "orjson",
-            "ujson",
-            "flask.json",
-            "pickle",
-            "marshal",
-        ],
-        &["dump*"],
+        "json simplejson orjson ujson flask.json pickle marshal",
+        "dump*",
     ),
     some(
         SERIALIZATION,
-        &["msgpack", "yaml", "marshmallow", "toml"],
-        &["dump*", "pack*", "serialize*", "_serialize*"],
+        "msgpack yaml marshmallow toml",
+        "dump* pack* serialize* _serialize*",
     ),
     all(
         SERIALIZATION,
-        &[
-            "json.encoder",
-            "simplejson.encoder",
-            "yaml.emitter",
-            "yaml.serializer",
-            "yaml.representer",
-        ],
+        "json.encoder simplejson.encoder yaml.emitter yaml.serializer yaml.representer",
     ),
     all(
         SERIALIZATION,
-        &["rest_framework.renderers", "fastapi.encoders", "openpyxl.writer"],
+        "rest_framework.renderers fastapi.encoders openpyxl.writer",
     ),
     some(
         PARSING,
-        &["werkzeug", "starlette", "django.http"],
-        &["*form*", "parse*", "_parse*", "get_json", "json"],
+        "werkzeug starlette django.http",
+        "*form* parse* _parse* get_json json",
     ),
     all(
         PARSING,
-        &[
-            "json",
-            "simplejson",
-            "orjson",
-            "ujson",
-            "_json",
-            "pickle",
-            "_pickle",
-            "marshal",
-            "msgpack",
-            "yaml",
-        ],
+        "json simplejson orjson ujson _json pickle _pickle marshal msgpack yaml",
     ),
     all(
         PARSING,
-        &[
-            "xml",
-            "lxml",
-            "pyexpat",
-            "html.parser",
-            "html5lib",
-            "bs4",
-            "csv",
-            "_csv",
-            "configparser",
-            "ast",
-        ],
+        "xml lxml pyexpat html.parser html5lib bs4 csv _csv configparser ast",
     ),
     all(
         PARSING,
-        &[
-            "tomllib",
-            "tomli",
-            "toml",
-            "email",
-            "multipart",
-            "python_multipart",
-            "werkzeug.formparser",
-        ],
+        "tomllib tomli toml email multipart python_multipart werkzeug.formparser",
     ),
     all(
         PARSING,
-        &[
-            "werkzeug.sansio.multipart",
-            "pydantic",
-            "pydantic_core",
-            "marshmallow",
-            "dateutil.parser",
-        ],
+        "werkzeug.sansio.multipart pydantic pydantic_core marshmallow dateutil.parser",
     ),
     all(
         PARSING,
-        &[
-            "google.protobuf",
-            "openpyxl",
-            "docx",
-            "pypdf",
-            "pdfminer",
-            "fastavro",
-            "avro",
-            "urllib.parse",
-        ],
+        "google.protobuf openpyxl docx pypdf pdfminer fastavro avro urllib.parse",
     ),
     all(
         COMPRESSION,
-        &[
-            "gzip",
-            "zlib",
-            "bz2",
-            "lzma",
-            "_compression",
-            "compression",
-            "zipfile",
-            "tarfile",
-            "zstandard",
-        ],
+        "gzip zlib bz2 lzma _compression compression zipfile tarfile zstandard",
     ),
+    all(COMPRESSION, "brotli lz4 snappy libz liblzma libbz2 libzstd"),
     all(
-        COMPRESSION,
-        &["brotli", "lz4", "snappy", "libz", "liblzma", "libbz2", "libzstd"],
+        "database",
+        "sqlite3 _sqlite3 psycopg psycopg2 sqlalchemy django.db pymongo bson",
     ),
     all(
         "database",
-        &[
-            "sqlite3",
-            "_sqlite3",
-            "psycopg",
-            "psycopg2",
-            "sqlalchemy",
-            "django.db",
-            "pymongo",
-            "bson",
-        ],
+        "redis MySQLdb pymysql asyncpg peewee libpq libsqlite3 elasticsearch",
     ),
-    all(
-        "database",
-        &[
-            "redis",
-            "MySQLdb",
-            "pymysql",
-            "asyncpg",
-            "peewee",
-            "libpq",
-            "libsqlite3",
-            "elasticsearch",
-        ],
-    ),
-    all(
-        "dataframe",
-        &["pandas", "polars", "pyarrow", "dask", "modin", "libarrow"],
-    ),
-    all("image", &["PIL", "cv2", "imageio", "skimage", "matplotlib"]),
+    all("dataframe", "pandas polars pyarrow dask modin libarrow"),
+    all("image", "PIL cv2 imageio skimage matplotlib"),
     all(
         "model",
-        &[
-            "torch",
-            "transformers",
-            "sklearn",
-            "tensorflow",
-            "keras",
-            "xgboost",
-            "lightgbm",
-            "onnxruntime",
-        ],
+        "torch transformers sklearn tensorflow keras xgboost lightgbm onnxruntime",
     ),
-    all("array", &["numpy", "scipy", "libopenblas", "_multiarray_umath"]),
-    all("template", &["jinja2", "mako", "django.template", "chameleon"]),
+    all("array", "numpy scipy libopenblas _multiarray_umath"),
+    all("template", "jinja2 mako django.template chameleon"),
     some(
         SOCKET,
-        &["werkzeug", "django.http", "gunicorn.http"],
-        &["read*", "get_data", "*body*", "*chunk*"],
+        "werkzeug django.http gunicorn.http",
+        "read* get_data *body* *chunk*",
     ),
     all(
         SOCKET,
-        &[
-            "socket",
-            "ssl",
-            "http.client",
-            "urllib.request",
-            "urllib3",
-            "requests",
-            "httpx",
-            "httpcore",
-            "h11",
-        ],
+        "socket ssl http.client urllib.request urllib3 requests httpx httpcore h11",
     ),
     all(
         SOCKET,
-        &[
-            "aiohttp",
-            "asyncio.streams",
-            "asyncio.selector_events",
-            "asyncio.sslproto",
-            "asyncio.buffered_proto",
-        ],
+        "aiohttp asyncio.streams asyncio.selector_events asyncio.sslproto asyncio.buffered_proto",
     ),
     all(
         SOCKET,
-        &[
-            "gunicorn.http.unreader",
-            "gunicorn.http.body",
-            "uvicorn.protocols",
-            "websockets",
-            "httptools",
-        ],
+        "gunicorn.http.unreader gunicorn.http.body uvicorn.protocols websockets httptools",
     ),
     all(
         FILE,
-        &[
-            "pathlib",
-            "codecs",
-            "_pyio",
-            "io",
-            "fileinput",
-            "linecache",
-            "shutil",
-            "tempfile",
-            "mmap",
-            "tokenize",
-        ],
+        "pathlib codecs _pyio io fileinput linecache shutil tempfile mmap tokenize",
     ),
-    all("encoding", &["base64", "binascii", "quopri", "encodings"]),
+    all("encoding", "base64 binascii quopri encodings"),
     all(
         "encryption or hashing",
-        &["cryptography", "Crypto", "hashlib", "hmac", "bcrypt", "argon2"],
+        "cryptography Crypto hashlib hmac bcrypt argon2",
     ),
-    all("text search", &["re", "regex", "sre_compile", "sre_parse"]),
-    all("copying", &["copy"]),
-    all("logging", &["logging", "structlog", "loguru"]),
-    all(IMPORT, &["importlib", "zipimport", "pkgutil", "pkg_resources"]),
+    all("text search", "re regex sre_compile sre_parse"),
+    all("copying", "copy"),
+    all("logging", "logging structlog loguru"),
+    all(IMPORT, "importlib zipimport pkgutil pkg_resources"),
 ];
 
 /// What the code around a path is for; used when nothing says more.
 const CONTEXT: &[Pattern] = &[
-    all(IMPORT, &["importlib"]),
-    all("template", &["jinja2", "mako", "django.template"]),
+    all(IMPORT, "importlib"),
+    all("template", "jinja2 mako django.template"),
+    all("background job", "celery rq dramatiq huey apscheduler multiprocessing"),
     all(
-        "background job",
-        &[
-            "celery",
-            "rq",
-            "dramatiq",
-            "huey",
-            "apscheduler",
-            "multiprocessing",
-            "concurrent.futures",
-        ],
+        "request handler",
+        "flask werkzeug django starlette fastapi aiohttp.web tornado falcon",
     ),
     all(
         "request handler",
-        &[
-            "flask",
-            "werkzeug",
-            "django",
-            "starlette",
-            "fastapi",
-            "aiohttp.web",
-            "tornado",
-            "falcon",
-        ],
+        "bottle pyramid sanic gunicorn uvicorn hypercorn wsgiref http.server",
     ),
-    all(
-        "request handler",
-        &[
-            "bottle",
-            "pyramid",
-            "sanic",
-            "gunicorn",
-            "uvicorn",
-            "hypercorn",
-            "wsgiref",
-            "http.server",
-        ],
-    ),
-    all("request handler", &["socketserver", "grpc", "quart", "litestar"]),
+    all("request handler", "socketserver grpc quart litestar"),
 ];
 
 /// What own code does, by a word in its function's name.
-const OWN_WORDS: &[(&str, &[&str])] = &[
+const OWN_WORDS: &[(&str, &str)] = &[
     (
         "parsing (by its name)",
-        &[
-            "parse",
-            "parser",
-            "parsing",
-            "decode",
-            "deserialize",
-            "unpickle",
-            "loads",
-            "unpack",
-        ],
+        "parse parser parsing decode deserialize unpickle loads unpack",
     ),
-    (
-        "serialization (by its name)",
-        &["serialize", "dump", "dumps", "encode", "export", "to_json", "pack"],
-    ),
+    ("serialization (by its name)", "serialize dump dumps encode export pack"),
     (
         "compression (by its name)",
-        &["compress", "decompress", "zip", "unzip", "gzip", "inflate", "deflate"],
+        "compress decompress zip unzip gzip inflate deflate",
     ),
     (
         "file or socket read (by its name)",
-        &["read", "recv", "receive", "fetch", "download", "upload", "slurp"],
+        "read recv receive fetch download upload slurp",
     ),
-    ("image (by its name)", &["image", "thumbnail", "resize"]),
-    ("template (by its name)", &["render", "template"]),
+    ("image (by its name)", "image thumbnail resize"),
+    ("template (by its name)", "render template"),
     (
         "request handler (by its name)",
-        &["handler", "handle", "view", "endpoint", "request", "response"],
+        "handler handle view endpoint request response",
     ),
 ];
 
@@ -503,8 +327,8 @@ fn first_match(patterns: &[Pattern], (module, function): &(String, &str)) -> Opt
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     let matches = |pattern: &&Pattern| {
-        pattern.modules.iter().any(|module| inside(module))
-            && (pattern.functions.is_empty() || pattern.functions.iter().any(|wanted| fits(wanted, function)))
+        pattern.modules.split(' ').any(inside)
+            && (pattern.functions.is_empty() || pattern.functions.split(' ').any(|wanted| fits(wanted, function)))
     };
     patterns.iter().find(matches).map(|pattern| pattern.label)
 }
@@ -521,7 +345,7 @@ fn fits(wanted: &str, name: &str) -> bool {
 
 fn by_word(function: &str) -> Option<&'static str> {
     let lower = function.to_lowercase();
-    let said = |words: &[&str]| lower.split('_').any(|word| words.contains(&word));
+    let said = |words: &str| lower.split('_').any(|word| words.split(' ').any(|said| said == word));
     OWN_WORDS.iter().find(|(_, words)| said(words)).map(|(label, _)| *label)
 }
 
