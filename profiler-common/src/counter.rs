@@ -60,5 +60,46 @@ pub enum Counter {
 
 impl Counter {
     /// How many there are.
+<<<<<<< HEAD
     pub const COUNT: u32 = 26;
+=======
+    pub const COUNT: u32 = 25;
+
+    /// Every counter, in the order of its index.
+    pub const ALL: [Self; Self::COUNT as usize] = [
+        Self::EntryHits,
+        Self::ReturnHits,
+        Self::Allocations,
+        Self::Frees,
+        Self::UnmatchedFrees,
+        Self::Nested,
+        Self::Refused,
+        Self::BlockMapFull,
+        Self::StackMapFull,
+        Self::RingFull,
+        Self::ThreadMapFull,
+        Self::CodeUnknown,
+        Self::PoolsOpened,
+        Self::PoolMapFull,
+        Self::MappingEvents,
+        Self::Walks,
+        Self::Frames,
+        Self::Truncated,
+        Self::NotPython,
+        Self::NoInterpreter,
+        Self::ReadFailed,
+        Self::ThreadMismatch,
+        Self::NoFrame,
+        Self::CodeDeaths,
+        Self::BodyNanos,
+    ];
+>>>>>>> render
 }
+
+const _: () = {
+    let mut index = 0;
+    while index < Counter::ALL.len() {
+        assert!(Counter::ALL[index] as usize == index);
+        index += 1;
+    }
+};

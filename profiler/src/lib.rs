@@ -3,10 +3,16 @@
 //! The line, one room a stage: `kernel` (probes, maps, ring) -> `event` -> `process` -> `symbol` ->
 //! `ledger` -> `profile` -> `render`. `ARCHITECTURE.md` says what each room may not do.
 
+pub mod cli;
+pub mod commands;
 pub mod event;
+pub mod exit;
 pub mod kernel;
 pub mod ledger;
+pub mod output;
 pub mod process;
 pub mod profile;
 pub mod python;
+pub mod recorder;
+pub mod render;
 pub mod symbol;

@@ -1,3 +1,5 @@
 //! The `pyalloc` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    pyalloc::cli::main()
+}

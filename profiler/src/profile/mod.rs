@@ -3,9 +3,17 @@
 //! It grows with the number of distinct call paths, never with time. Ids are indices into the tables of the
 //! same profile. The file format is in [`file`] and `docs/profile-format.md`.
 
+#![forbid(unsafe_code)]
+
+mod bounds;
+pub mod builder;
 pub mod file;
 pub mod quality;
+pub mod timeline;
+mod validate;
+pub mod view;
 
+use bounds::{FEW, PROCESSES, ROWS};
 use serde::{Deserialize, Serialize};
 
 /// Version of the data below; a reader refuses a later one.
@@ -24,20 +32,28 @@ pub struct Profile {
     /// How the trace was made.
     pub trace: Trace,
     /// The traced processes, by slot.
+    #[serde(deserialize_with = "bounds::vec::<_, _, PROCESSES>")]
     pub processes: Vec<Process>,
     /// Every text in the profile, once. Texts come from the target and may hold anything but invalid UTF-8.
+    #[serde(deserialize_with = "bounds::vec::<_, _, ROWS>")]
     pub strings: Vec<String>,
     /// Every distinct frame.
+    #[serde(deserialize_with = "bounds::vec::<_, _, ROWS>")]
     pub frames: Vec<Frame>,
     /// The stacks, as a tree: the path from the root to a node is a stack, outermost frame first.
+    #[serde(deserialize_with = "bounds::vec::<_, _, ROWS>")]
     pub stacks: Vec<StackNode>,
     /// Heap ledger: blocks of the C allocator, by process and stack.
+    #[serde(deserialize_with = "bounds::vec::<_, _, ROWS>")]
     pub blocks: Vec<BlockRow>,
     /// Heap ledger: small objects in pymalloc's pools, by process and stack that opened the pool.
+    #[serde(deserialize_with = "bounds::vec::<_, _, ROWS>")]
     pub pools: Vec<PoolRow>,
     /// Mapping ledger: address space asked for, by process, stack and origin.
+    #[serde(deserialize_with = "bounds::vec::<_, _, ROWS>")]
     pub mappings: Vec<MappingRow>,
     /// Memory over time; bounded: neighbours are merged when it grows over [`TIMELINE_POINTS`].
+    #[serde(deserialize_with = "bounds::vec::<_, _, PROCESSES>")]
     pub timeline: Vec<TimelinePoint>,
     /// What was lost, unknown or estimated, and what the trace cost.
     pub quality: quality::Quality,
@@ -45,6 +61,9 @@ pub struct Profile {
 
 /// Most points in a timeline.
 pub const TIMELINE_POINTS: usize = 600;
+
+/// Most frames in a stack: a reader refuses deeper ones, so that no profile makes a renderer walk without end.
+pub const MAX_DEPTH: usize = 1024;
 
 /// How the trace was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,6 +98,7 @@ pub struct Process {
     /// Path of the file that holds the interpreter, as the target sees it.
     pub interpreter: String,
     /// What is special about this build, for people ("pymalloc is inlined: ..."); empty if nothing.
+    #[serde(deserialize_with = "bounds::vec::<_, _, FEW>")]
     pub notes: Vec<String>,
     /// Threads at the start and at the end.
     pub threads_start: u32,

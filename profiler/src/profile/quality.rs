@@ -1,11 +1,15 @@
 //! What a profile says about itself: losses, unknowns, and what the trace cost.
 
+use profiler_common::counter::Counter;
 use serde::{Deserialize, Serialize};
+
+use super::bounds::{self, FEW};
 
 /// The quality of a trace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Events counted, by the kernel side and by userspace.
+    #[serde(deserialize_with = "bounds::vec::<_, _, FEW>")]
     pub counts: Vec<Count>,
     /// CPU time pyalloc itself used, ms.
     pub own_cpu_ms: u64,
@@ -20,7 +24,7 @@ pub struct Quality {
     pub attach_ms: u64,
     /// How probes were linked: "uprobe_multi with sessions", "perf events", ...
     pub links: String,
-    /// Seconds between the last reading of the pool headers and the end; `None` if they were read at the end.
+    /// Milliseconds between the last reading of the pool headers and the end; `None` if they were read at the end.
     pub pools_read_before_end_ms: Option<u64>,
 }
 
@@ -51,4 +55,161 @@ pub struct Count {
     pub value: u64,
     /// The sentence that tells a user what it means.
     pub meaning: String,
+}
+
+/// How a counter of the kernel side appears in a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// Stable name, snake_case.
+    pub name: &'static str,
+    /// What it means for the report.
+    pub class: CountClass,
+    /// The sentence that tells a user what it means.
+    pub sentence: &'static str,
+}
+
+/// What the kernel side's counters say, one [`Count`] each; `value` gives a counter's sum over all CPUs.
+///
+/// `BodyNanos` is a time and not a count: it is left out here and goes into [`Quality::target_cost_ms`].
+pub fn counts(value: impl Fn(Counter) -> u64) -> Vec<Count> {
+    let count = |counter| {
+        let Meaning { name, class, sentence } = meaning(counter)?;
+        Some(Count {
+            name: name.to_owned(),
+            class,
+            value: value(counter),
+            meaning: sentence.to_owned(),
+        })
+    };
+    Counter::ALL.into_iter().filter_map(count).collect()
+}
+
+/// What a counter means; `None` for the one that is not a count.
+pub const fn meaning(counter: Counter) -> Option<Meaning> {
+    use CountClass::{Dropped, Seen, Truncated, Unknown, Unmatched};
+    let (name, class, sentence) = match counter {
+        Counter::EntryHits => (
+            "entry_hits",
+            Seen,
+            "calls of probed functions, calls inside others included",
+        ),
+        Counter::ReturnHits => ("return_hits", Seen, "returns of probed functions"),
+        Counter::Allocations => ("allocations", Seen, "blocks counted as allocated"),
+        Counter::Frees => ("frees", Seen, "blocks given back that were counted as allocated"),
+        Counter::UnmatchedFrees => (
+            "unmatched_frees",
+            Unmatched,
+            "frees of blocks allocated before the trace started, or whose allocation was dropped; they change no sum",
+        ),
+        Counter::Nested => (
+            "nested",
+            Seen,
+            "calls made inside another allocation function, counted there and not twice",
+        ),
+        Counter::Refused => (
+            "refused",
+            Seen,
+            "allocations that the allocator refused for want of memory",
+        ),
+        Counter::BlockMapFull => (
+            "block_map_full",
+            Dropped,
+            "allocations lost because too many blocks were live at once; surviving bytes are too low by them",
+        ),
+        Counter::StackMapFull => (
+            "stack_map_full",
+            Dropped,
+            "events lost because there were too many distinct call paths; all sums are too low by them",
+        ),
+        Counter::RingFull => (
+            "ring_full",
+            Dropped,
+            "records lost because pyalloc did not read them in time; they are sent again when seen again, so a path \
+             or a mapping may be missing",
+        ),
+        Counter::ThreadMapFull => (
+            "thread_map_full",
+            Dropped,
+            "events lost because too many threads were inside the allocator at once; all sums are too low by them",
+        ),
+        Counter::CodeUnknown => (
+            "code_unknown",
+            Unknown,
+            "frames without a name, because there was no room to record their code; their bytes are counted",
+        ),
+        Counter::PoolsOpened => (
+            "pools_opened",
+            Seen,
+            "pools for small objects opened by CPython's object allocator",
+        ),
+        Counter::PoolMapFull => (
+            "pool_map_full",
+            Dropped,
+            "pools lost because too many were in use; surviving small objects are too low by them",
+        ),
+        Counter::MappingEvents => (
+            "mapping_events",
+            Seen,
+            "changes of the address space: mmap, munmap, mremap, brk",
+        ),
+        Counter::Walks => ("walks", Seen, "call paths walked"),
+        Counter::Frames => ("frames", Seen, "Python frames walked"),
+        Counter::Truncated => (
+            "truncated",
+            Truncated,
+            "events whose call path was too deep: the innermost frames are right, the outermost are missing",
+        ),
+        Counter::NotPython => (
+            "not_python",
+            Unknown,
+            "events in threads that do not run Python (a library's own threads); counted without a Python path",
+        ),
+        Counter::NoInterpreter => (
+            "no_interpreter",
+            Unknown,
+            "events before the interpreter was up; counted without a Python path",
+        ),
+        Counter::ReadFailed => (
+            "read_failed",
+            Unknown,
+            "events whose call path could not be read to its end; the frames shown are right",
+        ),
+        Counter::ThreadMismatch => (
+            "thread_mismatch",
+            Unknown,
+            "events whose interpreter state belonged to another thread; counted without a Python path",
+        ),
+        Counter::NoFrame => (
+            "no_frame",
+            Unknown,
+            "events in Python threads that were between two calls into Python; counted without a Python path",
+        ),
+        Counter::CodeDeaths => (
+            "code_deaths",
+            Seen,
+            "code objects that died; their addresses are told apart from then on",
+        ),
+        Counter::BodyNanos => return None,
+    };
+    Some(Meaning { name, class, sentence })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_has_a_name_of_its_own_and_a_sentence() {
+        let counts = counts(|counter| counter as u64);
+        let names: std::collections::BTreeSet<_> = counts.iter().map(|count| count.name.clone()).collect();
+        assert_eq!(names.len(), counts.len());
+        assert_eq!(
+            counts.len(),
+            Counter::ALL.len() - 1,
+            "only the time spent is not a count"
+        );
+        assert!(counts.iter().all(|count| count.meaning.len() > 10));
+        assert_eq!(counts[7].name, "block_map_full");
+        assert_eq!(counts[7].value, Counter::BlockMapFull as u64);
+    }
 }

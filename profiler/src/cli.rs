@@ -1,0 +1,91 @@
+//! What was typed: the command line, and how its errors are told.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::report;
+use crate::exit::{Exit, Failure};
+use crate::render::sanitize;
+
+/// Which process, why, and which code makes a Python service use too much memory.
+#[derive(Parser, Debug)]
+#[command(name = "pyalloc", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Report(report::ReportArgs),
+}
+
+const EXIT_CODES: &str = "Example:
+  pyalloc report app.pyalloc
+
+Exit codes:
+  0 fine, 1 findings over a limit given, 2 usage or bad input file, 3 cannot observe, 130 interrupted";
+
+/// Runs what was typed and says what went wrong in one line on standard error.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    match run(&cli.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => complain(&failure),
+    }
+}
+
+fn run(command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Report(args) => report::run(args),
+    }
+}
+
+fn complain(failure: &Failure) -> ExitCode {
+    // A name in the message may hold anything, a line break too.
+    eprintln!("pyalloc: {}", sanitize::visible(&failure.message));
+    failure.exit.into()
+}
+
+fn refuse(error: &clap::Error) -> ExitCode {
+    let help_was_asked_for = !error.use_stderr();
+    let is_help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if help_was_asked_for || is_help {
+        // Nobody is left to tell when the help cannot be printed.
+        let _ = error.print();
+        return if help_was_asked_for { Exit::Fine } else { Exit::Usage }.into();
+    }
+    complain(&Failure::usage(first_paragraph(&error.render().to_string())))
+}
+
+/// clap tells an error in paragraphs; the first says what is wrong.
+fn first_paragraph(text: &str) -> String {
+    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let joined = lines.collect::<Vec<_>>().join(" ");
+    format!("{}; see `pyalloc --help`", joined.trim_start_matches("error: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        let text = "error: the following were not provided:\n  <FILE>\n\nUsage: pyalloc report <FILE>\n";
+        assert_eq!(
+            super::first_paragraph(text),
+            "the following were not provided: <FILE>; see `pyalloc --help`"
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! `pyalloc report`: renders a profile. Needs no privilege.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::exit::{Exit, Failure};
+use crate::output::{reason, sudo_owner, write_atomically};
+use crate::profile::file;
+use crate::render::{self, Format, Ledger, Options, Value};
+
+/// Render a profile that `pyalloc trace` wrote.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct ReportArgs {
+    /// The profile: a file that `pyalloc trace -o` wrote
+    file: PathBuf,
+    /// How to render it
+    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+    format: FormatArg,
+    /// Which ledger: blocks and small objects (heap), or address space (mapping)
+    #[arg(long, value_enum, default_value_t = LedgerArg::Heap)]
+    ledger: LedgerArg,
+    /// Which number; text and json show inuse_space and alloc_space unless given, the others inuse_space
+    #[arg(long, value_enum)]
+    value: Option<ValueArg>,
+    /// How many call paths to list
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    top: u16,
+    /// Write here instead of to standard output
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "Examples:
+  pyalloc report app.pyalloc
+      what grew, which code, which payloads, and how good the trace is
+  pyalloc report app.pyalloc --format flamegraph -o app.svg
+      surviving bytes as a flamegraph; open app.svg in a browser
+  pyalloc report app.pyalloc --format flamegraph --value alloc_space -o churn.svg
+      everything allocated, given back or not
+  pyalloc report app.pyalloc --ledger mapping --top 5
+      who asked the kernel for address space
+
+Values:
+  inuse_space, inuse_objects   still live at the end        heap, mapping
+  alloc_space, alloc_objects   allocated during the trace   heap, mapping
+  temporary_space              given back within 100 ms     heap
+  peak_space                   most live at once, by path   heap";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    /// A report for people
+    Text,
+    /// An SVG to open in a browser
+    Flamegraph,
+    /// One line per call path, for other flamegraph tools
+    Folded,
+    /// The report for programs; see docs/report-json.md
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LedgerArg {
+    Heap,
+    Mapping,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum ValueArg {
+    InuseSpace,
+    InuseObjects,
+    AllocSpace,
+    AllocObjects,
+    TemporarySpace,
+    PeakSpace,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A bad input file, a value that the ledger does not have, an output that cannot be written.
+pub fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+    let profile = file::read(&args.file).map_err(Failure::usage)?;
+    let text = render::render(&profile, args.format.into(), &options(args)).map_err(Failure::usage)?;
+    match &args.output {
+        Some(path) => {
+            write_atomically(path, sudo_owner(), |out| out.write_all(text.as_bytes())).map_err(Failure::usage)?;
+        }
+        None => print(&text)?,
+    }
+    Ok(Exit::Fine)
+}
+
+fn options(args: &ReportArgs) -> Options {
+    let terminal = args.output.is_none() && io::stdout().is_terminal();
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    Options {
+        ledger: args.ledger.into(),
+        value: args.value.map(Value::from),
+        top: usize::from(args.top),
+        colour: terminal && !no_colour,
+        width: if terminal {
+            terminal_width()
+        } else {
+            render::DEFAULT_WIDTH
+        },
+    }
+}
+
+fn terminal_width() -> usize {
+    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 {
+        render::DEFAULT_WIDTH
+    } else {
+        columns.clamp(render::MIN_WIDTH, render::DEFAULT_WIDTH)
+    }
+}
+
+/// A reader that had enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::usage(format_args!(
+            "cannot write the report to standard output: {}",
+            reason(&error)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Text => Self::Text,
+            FormatArg::Flamegraph => Self::Flamegraph,
+            FormatArg::Folded => Self::Folded,
+            FormatArg::Json => Self::Json,
+        }
+    }
+}
+
+impl From<LedgerArg> for Ledger {
+    fn from(ledger: LedgerArg) -> Self {
+        match ledger {
+            LedgerArg::Heap => Self::Heap,
+            LedgerArg::Mapping => Self::Mapping,
+        }
+    }
+}
+
+impl From<ValueArg> for Value {
+    fn from(value: ValueArg) -> Self {
+        match value {
+            ValueArg::InuseSpace => Self::InuseSpace,
+            ValueArg::InuseObjects => Self::InuseObjects,
+            ValueArg::AllocSpace => Self::AllocSpace,
+            ValueArg::AllocObjects => Self::AllocObjects,
+            ValueArg::TemporarySpace => Self::TemporarySpace,
+            ValueArg::PeakSpace => Self::PeakSpace,
+        }
+    }
+}

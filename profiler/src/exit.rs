@@ -1,0 +1,64 @@
+//! How pyalloc ends: its exit codes, and an error that carries one.
+
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+/// The documented exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All went well.
+    Fine = 0,
+    /// Findings are over a limit that was given.
+    Findings = 1,
+    /// The command line or an input file is wrong.
+    Usage = 2,
+    /// This machine, this user or this process does not let us observe.
+    CannotObserve = 3,
+    /// Ended by the user.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed, in one sentence, and the code to exit with.
+#[derive(Debug)]
+pub struct Failure {
+    /// The code.
+    pub exit: Exit,
+    /// The sentence: lower case, what was tried, on what, and the way out.
+    pub message: String,
+}
+
+impl Failure {
+    /// The command line or an input file is wrong.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self {
+            exit: Exit::Usage,
+            message: message.to_string(),
+        }
+    }
+
+    /// This machine, this user or this process does not let us observe.
+    pub fn cannot_observe(message: impl fmt::Display) -> Self {
+        Self {
+            exit: Exit::CannotObserve,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl Error for Failure {}

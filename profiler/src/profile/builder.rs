@@ -1,0 +1,246 @@
+//! Builds a profile while a trace runs: interns texts, frames and stacks, so that each is stored once.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::quality::Quality;
+use super::{
+    BlockRow, Frame, FrameId, FrameKind, MAX_DEPTH, MappingRow, PoolRow, Process, Profile, StackId, StackNode,
+    StringId, TimelinePoint, Trace,
+};
+
+/// Most bytes of a text that is kept; a longer one loses its middle.
+pub const MAX_TEXT: usize = 4096;
+
+/// A profile that grows. The tables of texts, frames and stacks only ever gain rows, so ids stay valid.
+#[derive(Debug)]
+pub struct ProfileBuilder {
+    profile: Profile,
+    string_ids: HashMap<String, StringId>,
+    frame_ids: HashMap<Frame, FrameId>,
+    stack_ids: HashMap<StackNode, StackId>,
+}
+
+/// Everything in a profile that is measured anew at each snapshot.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "the fields are those of `Profile`")]
+pub struct Readings {
+    pub trace: Trace,
+    pub processes: Vec<Process>,
+    pub blocks: Vec<BlockRow>,
+    pub pools: Vec<PoolRow>,
+    pub mappings: Vec<MappingRow>,
+    pub timeline: Vec<TimelinePoint>,
+    pub quality: Quality,
+}
+
+impl Default for ProfileBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ProfileBuilder {
+    /// The empty stack.
+    pub const ROOT: StackId = 0;
+
+    /// A profile that knows the empty stack and nothing else.
+    pub fn new() -> Self {
+        let profile = Profile {
+            stacks: vec![StackNode {
+                parent: Self::ROOT,
+                frame: 0,
+            }],
+            ..Profile::default()
+        };
+        Self {
+            profile,
+            string_ids: HashMap::new(),
+            frame_ids: HashMap::new(),
+            stack_ids: HashMap::new(),
+        }
+    }
+
+    /// The id of a text; over [`MAX_TEXT`] bytes its middle is cut out.
+    pub fn string(&mut self, text: &str) -> StringId {
+        let text = bounded(text);
+        if let Some(&id) = self.string_ids.get(text.as_ref()) {
+            return id;
+        }
+        let id = next_id(self.profile.strings.len());
+        self.profile.strings.push(text.clone().into_owned());
+        self.string_ids.insert(text.into_owned(), id);
+        id
+    }
+
+    /// The id of a frame. `file` is empty for a marker; `line` and `first_line` are 0 where there is none.
+    pub fn frame(&mut self, kind: FrameKind, function: &str, file: &str, line: u32, first_line: u32) -> FrameId {
+        let frame = Frame {
+            kind,
+            function: self.string(function),
+            file: self.string(file),
+            line,
+            first_line,
+        };
+        if let Some(&id) = self.frame_ids.get(&frame) {
+            return id;
+        }
+        let id = next_id(self.profile.frames.len());
+        self.profile.frames.push(frame.clone());
+        self.frame_ids.insert(frame, id);
+        id
+    }
+
+    /// The id of a marker: a text in place of a frame that says why there is none.
+    pub fn marker(&mut self, text: &str) -> FrameId {
+        self.frame(FrameKind::Marker, text, "", 0, 0)
+    }
+
+    /// The id of a stack. Of one deeper than [`MAX_DEPTH`] the innermost frames are kept.
+    pub fn stack(&mut self, outermost_first: &[FrameId]) -> StackId {
+        let kept = &outermost_first[outermost_first.len().saturating_sub(MAX_DEPTH)..];
+        kept.iter().fold(Self::ROOT, |parent, &frame| self.child(parent, frame))
+    }
+
+    fn child(&mut self, parent: StackId, frame: FrameId) -> StackId {
+        let node = StackNode { parent, frame };
+        *self.stack_ids.entry(node).or_insert_with(|| {
+            self.profile.stacks.push(node);
+            next_id(self.profile.stacks.len() - 1)
+        })
+    }
+
+    /// Replaces everything but the interned tables, and hands out the profile as it now is, without copying it.
+    pub fn snapshot(&mut self, readings: Readings) -> &Profile {
+        let Readings {
+            trace,
+            processes,
+            blocks,
+            pools,
+            mappings,
+            timeline,
+            quality,
+        } = readings;
+        let profile = &mut self.profile;
+        profile.trace = trace;
+        profile.processes = processes;
+        profile.blocks = blocks;
+        profile.pools = pools;
+        profile.mappings = mappings;
+        profile.timeline = timeline;
+        profile.quality = quality;
+        profile
+    }
+
+    /// The profile as of the last snapshot, with every text, frame and stack known by now.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Ends the building.
+    pub fn into_profile(self) -> Profile {
+        self.profile
+    }
+}
+
+fn next_id(length: usize) -> u32 {
+    u32::try_from(length).expect("the kernel's maps bound the tables far below 2^32 rows")
+}
+
+fn bounded(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_TEXT {
+        return Cow::Borrowed(text);
+    }
+    const MARK: &str = "[...]";
+    let half = (MAX_TEXT - MARK.len()) / 2;
+    let boundary = |index: &usize| text.is_char_boundary(*index);
+    let head = (0..=half).rev().find(boundary).unwrap_or(0);
+    let tail = (text.len() - half..=text.len()).find(boundary).unwrap_or(text.len());
+    Cow::Owned(format!("{}{MARK}{}", &text[..head], &text[tail..]))
+}
+
+/// A small profile with one row in every table.
+#[cfg(test)]
+pub(crate) fn sample() -> Profile {
+    let mut builder = ProfileBuilder::new();
+    let main = builder.frame(FrameKind::Own, "main", "/srv/app.py", 3, 1);
+    let leaf = builder.frame(
+        FrameKind::Stdlib,
+        "loads",
+        "/usr/lib/python3.11/json/__init__.py",
+        346,
+        299,
+    );
+    let stack = builder.stack(&[main, leaf]);
+    let readings = Readings {
+        processes: vec![Process {
+            pid: 7,
+            ..Process::default()
+        }],
+        blocks: vec![BlockRow {
+            stack,
+            alloc_objects: 1,
+            alloc_space: 600,
+            ..BlockRow::default()
+        }],
+        pools: vec![PoolRow {
+            stack,
+            opened: 1,
+            ..PoolRow::default()
+        }],
+        mappings: vec![MappingRow {
+            process: 0,
+            stack,
+            origin: super::MappingOrigin::Anonymous,
+            alloc_objects: 1,
+            alloc_space: 4096,
+            inuse_objects: 1,
+            inuse_space: 4096,
+        }],
+        timeline: vec![TimelinePoint::default()],
+        ..Readings::default()
+    };
+    builder.snapshot(readings);
+    builder.into_profile()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_thing_has_the_same_id() {
+        let mut builder = ProfileBuilder::new();
+        let a = builder.frame(FrameKind::Own, "a", "x.py", 1, 1);
+        let b = builder.frame(FrameKind::Own, "b", "x.py", 2, 2);
+        assert_eq!(builder.frame(FrameKind::Own, "a", "x.py", 1, 1), a);
+        assert_ne!(builder.frame(FrameKind::Own, "a", "x.py", 2, 1), a);
+        let deep = builder.stack(&[a, b]);
+        assert_eq!(builder.stack(&[a, b]), deep);
+        assert_ne!(builder.stack(&[b, a]), deep);
+        assert_eq!(builder.stack(&[]), ProfileBuilder::ROOT);
+        assert_eq!(builder.profile().strings, ["a", "x.py", "b"]);
+    }
+
+    #[test]
+    fn a_shared_prefix_is_stored_once() {
+        let mut builder = ProfileBuilder::new();
+        let frames: Vec<_> = (0..10)
+            .map(|line| builder.frame(FrameKind::Own, "f", "x.py", line, 0))
+            .collect();
+        builder.stack(&frames);
+        builder.stack(&frames[..9]);
+        assert_eq!(builder.profile().stacks.len(), 11);
+    }
+
+    #[test]
+    fn what_has_no_bound_gets_one() {
+        let mut builder = ProfileBuilder::new();
+        let id = builder.string(&"é".repeat(1 << 20));
+        let kept = &builder.profile().strings[id as usize];
+        assert!(kept.len() <= MAX_TEXT && kept.contains("[...]"));
+        let frame = builder.marker("[x]");
+        let deep = builder.stack(&vec![frame; 5000]);
+        assert_eq!(builder.profile().frame_ids(deep).count(), MAX_DEPTH);
+    }
+}

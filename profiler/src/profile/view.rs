@@ -1,0 +1,151 @@
+//! Reading a profile: texts, frames of a stack, totals. Nothing here panics, whatever the ids are.
+
+use super::{Frame, FrameId, MappingOrigin, Profile, StackId, StringId};
+
+/// Sums over the heap ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapTotals {
+    /// Blocks of the C allocator allocated during the trace.
+    pub alloc_objects: u64,
+    /// Bytes of these.
+    pub alloc_space: u64,
+    /// Of these, blocks still live.
+    pub inuse_objects: u64,
+    /// Bytes of these.
+    pub inuse_space: u64,
+    /// Blocks given back within `profiler_common::ledger::TEMPORARY_MS`.
+    pub temporary_objects: u64,
+    /// Bytes of these.
+    pub temporary_space: u64,
+    /// Live small objects in pools opened during the trace.
+    pub small_objects: u64,
+    /// Bytes of these.
+    pub small_space: u64,
+}
+
+impl HeapTotals {
+    /// Bytes of live blocks and live small objects.
+    pub fn surviving_space(&self) -> u64 {
+        self.inuse_space.saturating_add(self.small_space)
+    }
+
+    /// Bytes of blocks given back during the trace.
+    pub fn freed_space(&self) -> u64 {
+        self.alloc_space.saturating_sub(self.inuse_space)
+    }
+}
+
+/// Sums over the mapping ledger, or over one origin in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MappingTotals {
+    /// Mappings made during the trace.
+    pub alloc_objects: u64,
+    /// Bytes of these.
+    pub alloc_space: u64,
+    /// Of these, mappings still there.
+    pub inuse_objects: u64,
+    /// Bytes still there.
+    pub inuse_space: u64,
+}
+
+impl Profile {
+    /// A text; empty if there is none of this id.
+    pub fn text(&self, id: StringId) -> &str {
+        self.strings.get(id as usize).map_or("", String::as_str)
+    }
+
+    /// A frame.
+    pub fn frame(&self, id: FrameId) -> Option<&Frame> {
+        self.frames.get(id as usize)
+    }
+
+    /// The frames of a stack, innermost first.
+    pub fn frame_ids(&self, stack: StackId) -> impl Iterator<Item = FrameId> + '_ {
+        let mut at = stack;
+        std::iter::from_fn(move || {
+            let node = self.stacks.get(at as usize).filter(|_| at != 0)?;
+            // A parent that is not before its child would be a cycle.
+            at = if node.parent < at { node.parent } else { 0 };
+            Some(node.frame)
+        })
+    }
+
+    /// The frames of a stack, innermost first.
+    pub fn frames_of(&self, stack: StackId) -> impl Iterator<Item = &Frame> + '_ {
+        self.frame_ids(stack).filter_map(|id| self.frame(id))
+    }
+
+    /// The innermost frame.
+    pub fn leaf(&self, stack: StackId) -> Option<&Frame> {
+        self.frames_of(stack).next()
+    }
+
+    /// Sums over the heap ledger, over all processes.
+    pub fn heap_totals(&self) -> HeapTotals {
+        let mut totals = HeapTotals::default();
+        for row in &self.blocks {
+            add(&mut totals.alloc_objects, row.alloc_objects);
+            add(&mut totals.alloc_space, row.alloc_space);
+            add(&mut totals.inuse_objects, row.inuse_objects);
+            add(&mut totals.inuse_space, row.inuse_space);
+            add(&mut totals.temporary_objects, row.temporary_objects);
+            add(&mut totals.temporary_space, row.temporary_space);
+        }
+        for row in &self.pools {
+            add(&mut totals.small_objects, row.inuse_objects);
+            add(&mut totals.small_space, row.inuse_space);
+        }
+        totals
+    }
+
+    /// Sums over the mapping ledger, over all processes; of one origin, or of all.
+    pub fn mapping_totals(&self, origin: Option<MappingOrigin>) -> MappingTotals {
+        let mut totals = MappingTotals::default();
+        for row in self
+            .mappings
+            .iter()
+            .filter(|row| origin.is_none_or(|origin| row.origin == origin))
+        {
+            add(&mut totals.alloc_objects, row.alloc_objects);
+            add(&mut totals.alloc_space, row.alloc_space);
+            add(&mut totals.inuse_objects, row.inuse_objects);
+            add(&mut totals.inuse_space, row.inuse_space);
+        }
+        totals
+    }
+}
+
+/// A profile may come from anywhere: its sums must not overflow.
+fn add(sum: &mut u64, value: u64) {
+    *sum = sum.saturating_add(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::builder::sample;
+    use super::*;
+
+    #[test]
+    fn a_stack_reads_from_the_inside_out() {
+        let profile = sample();
+        let names: Vec<_> = profile.frames_of(2).map(|frame| profile.text(frame.function)).collect();
+        assert_eq!(names, ["loads", "main"]);
+        assert_eq!(profile.frames_of(0).count(), 0);
+        assert_eq!(profile.leaf(99), None);
+    }
+
+    #[test]
+    fn sums_saturate() {
+        let mut profile = sample();
+        profile.blocks.push(super::super::BlockRow {
+            alloc_space: u64::MAX,
+            ..profile.blocks[0]
+        });
+        assert_eq!(profile.heap_totals().alloc_space, u64::MAX);
+        assert_eq!(
+            profile.mapping_totals(Some(MappingOrigin::File)),
+            MappingTotals::default()
+        );
+        assert_eq!(profile.mapping_totals(None).inuse_space, 4096);
+    }
+}

@@ -1,0 +1,86 @@
+//! Folded stacks: one line per call path, for flamegraph tools. Two paths that read the same are one line.
+
+use std::collections::BTreeMap;
+
+use super::path::Names;
+use super::{Ledger, Options, RenderError, Value, sanitize, select};
+use crate::profile::{FrameKind, Profile};
+
+/// Longest name of a function or file, in columns: this is data, so names are kept.
+const NAME_COLUMNS: usize = 4096;
+
+/// The leaf that tells small objects in pools from blocks.
+const SMALL_OBJECTS: &str = "[small objects]";
+
+/// Renders the profile; see [`super::Format::Folded`].
+pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, RenderError> {
+    let folded = Folded::new(profile, options.ledger, options.one_value(), NAME_COLUMNS)?;
+    Ok(folded
+        .lines
+        .iter()
+        .map(|(path, value)| format!("{path} {value}\n"))
+        .collect())
+}
+
+/// Call paths as text, in order, with their numbers.
+pub(super) struct Folded {
+    pub lines: BTreeMap<String, u64>,
+    /// What kind of code each frame's text stands for; where two kinds read the same, the first.
+    pub kinds: BTreeMap<String, FrameKind>,
+}
+
+impl Folded {
+    /// Folds one number of one ledger; names have at most `columns` columns.
+    pub(super) fn new(profile: &Profile, ledger: Ledger, value: Value, columns: usize) -> Result<Self, RenderError> {
+        let rows = select::rows(profile, ledger, value)?;
+        let names = Names::new(profile, columns);
+        let labels: Vec<String> = profile.frames.iter().map(|frame| field(&names.label(frame))).collect();
+        let mut lines = BTreeMap::new();
+        for row in rows {
+            let mut path = path(profile, &labels, &row);
+            path.reverse();
+            let sum: &mut u64 = lines.entry(path.join(";")).or_default();
+            *sum = sum.saturating_add(row.value);
+        }
+        let kinds = profile
+            .frames
+            .iter()
+            .zip(labels)
+            .map(|(frame, label)| (label, frame.kind));
+        Ok(Self {
+            lines,
+            kinds: kinds.rev().collect(),
+        })
+    }
+}
+
+/// A path's frames, innermost first; below them the process where there is more than one.
+fn path(profile: &Profile, labels: &[String], row: &select::Row) -> Vec<String> {
+    let small = row.small.then(|| SMALL_OBJECTS.to_owned());
+    let frames = profile
+        .frame_ids(row.stack)
+        .filter_map(|id| labels.get(id as usize).cloned());
+    let mut path: Vec<String> = small.into_iter().chain(frames).collect();
+    if path.is_empty() {
+        path.push("[no call path]".to_owned());
+    }
+    if profile.processes.len() > 1 {
+        path.extend(profile.processes.get(row.process as usize).map(|process| {
+            field(&format!(
+                "[process {}: {}]",
+                process.pid,
+                sanitize::name(&process.command, 64)
+            ))
+        }));
+    }
+    path
+}
+
+/// A frame's text that cannot be taken for anything else: `;` ends a frame, `# ` at the start is a comment.
+fn field(label: &str) -> String {
+    let label = label.replace(';', "\\u{3b}");
+    match label.trim_start().strip_prefix('#') {
+        Some(rest) => format!("\\u{{23}}{rest}"),
+        None => label,
+    }
+}

@@ -1,0 +1,483 @@
+//! Golden tests: hand-built profiles, each format of each compared with a file in `snapshots/`.
+
+use super::{Format, Ledger, Options, RenderError, Value, render};
+use crate::profile::builder::{ProfileBuilder, Readings};
+use crate::profile::quality::{Count, CountClass, Quality, counts};
+use crate::profile::{
+    BlockRow, End, FrameId, FrameKind, MappingOrigin, MappingRow, PoolRow, Process, Profile, StackId, Trace,
+};
+use profiler_common::counter::Counter;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const SITE: &str = "/srv/shop/venv/lib/python3.11/site-packages";
+
+fn text(profile: &Profile, width: usize) -> String {
+    let options = Options {
+        width,
+        ..Options::default()
+    };
+    render(profile, Format::Text, &options).unwrap()
+}
+
+fn rendered(profile: &Profile, format: Format) -> String {
+    render(profile, format, &Options::default()).unwrap()
+}
+
+/// inferno's script and style are its own; what is ours stands around them.
+fn svg(profile: &Profile, options: &Options) -> String {
+    let svg = render(profile, Format::Flamegraph, options).unwrap();
+    let parts = regex::Regex::new(r"(?s)<(script|style)[^>]*>.*?</(script|style)>").unwrap();
+    parts.replace_all(&svg, "<$1/>").replace("><", ">\n<")
+}
+
+/// A Flask service under gunicorn that remembers every request.
+struct Shop {
+    builder: ProfileBuilder,
+}
+
+impl Shop {
+    fn frame(&mut self, kind: FrameKind, file: &str, line: u32, function: &str) -> FrameId {
+        self.builder.frame(kind, function, file, line, line.saturating_sub(2))
+    }
+
+    fn own(&mut self, line: u32, function: &str) -> FrameId {
+        self.frame(FrameKind::Own, "/srv/shop/app.py", line, function)
+    }
+
+    fn package(&mut self, file: &str, line: u32, function: &str) -> FrameId {
+        self.frame(FrameKind::Package, &format!("{SITE}/{file}"), line, function)
+    }
+
+    fn stdlib(&mut self, file: &str, line: u32, function: &str) -> FrameId {
+        self.frame(
+            FrameKind::Stdlib,
+            &format!("/usr/lib/python3.11/{file}"),
+            line,
+            function,
+        )
+    }
+
+    /// A request as gunicorn's threads and Flask bring it, then `inner`.
+    fn request(&mut self, dispatch_line: u32, inner: &[FrameId]) -> StackId {
+        let mut frames = vec![
+            self.stdlib("threading.py", 1002, "Thread._bootstrap"),
+            self.stdlib("threading.py", 1045, "Thread._bootstrap_inner"),
+            self.stdlib("concurrent/futures/thread.py", 83, "_worker"),
+            self.package("gunicorn/workers/gthread.py", 282, "ThreadWorker.handle"),
+            self.package("gunicorn/workers/gthread.py", 334, "ThreadWorker.handle_request"),
+            self.package("flask/app.py", 1498, "Flask.__call__"),
+            self.package("flask/app.py", 1473, "Flask.wsgi_app"),
+            self.package("flask/app.py", dispatch_line, "Flask.dispatch_request"),
+        ];
+        frames.extend(inner);
+        self.builder.stack(&frames)
+    }
+}
+
+fn block(stack: StackId, calls: u64, size: u64, live: u64, soon: u64) -> BlockRow {
+    BlockRow {
+        process: 0,
+        stack,
+        alloc_objects: calls,
+        alloc_space: calls * size,
+        inuse_objects: live,
+        inuse_space: live * size,
+        temporary_objects: soon,
+        temporary_space: soon * size,
+        largest: size,
+        peak_space: size * (live + 3).min(calls),
+    }
+}
+
+fn shop_rows(shop: &mut Shop) -> Readings {
+    let [remember, cart, upload, export] = [
+        (21, "remember"),
+        (40, "cart"),
+        (58, "upload"),
+        (75, "Exporter.run.<locals>.page"),
+    ]
+    .map(|(line, function)| shop.own(line, function));
+    let loads = shop.stdlib("json/__init__.py", 346, "loads");
+    let decode = shop.stdlib("json/decoder.py", 337, "JSONDecoder.decode");
+    let raw_decode = shop.stdlib("json/decoder.py", 353, "JSONDecoder.raw_decode");
+    let read = shop.package("werkzeug/wsgi.py", 156, "LimitedStream.readall");
+    let deflate = shop.frame(
+        FrameKind::Native,
+        "/lib/x86_64-linux-gnu/libz.so.1.2.13",
+        0,
+        "deflateInit2_",
+    );
+    let leaks: Vec<StackId> = (0..40)
+        .map(|line| shop.request(900 + line, &[cart, remember]))
+        .collect();
+    let uploads = shop.request(880, &[upload, loads, decode, raw_decode]);
+    let bodies = shop.request(880, &[upload, read]);
+    let exports = shop.request(881, &[export, deflate]);
+    let no_own = shop.request(880, &[]);
+    let native = shop.builder.marker("[native thread, no Python stack]");
+    let native = shop.builder.stack(&[native]);
+    let mut blocks: Vec<BlockRow> = (0..)
+        .zip(&leaks)
+        .map(|(n, stack)| block(*stack, 30 + n, 16 * KIB, 30 + n, 0))
+        .collect();
+    blocks.extend([
+        block(uploads, 1200, 260 * KIB, 0, 500),
+        block(bodies, 1200, 3 * MIB, 2, 480),
+        block(exports, 9, 268 * KIB, 0, 9),
+        block(no_own, 70_000, 600, 20, 69_000),
+        block(native, 12, MIB, 12, 0),
+    ]);
+    let pool = |stack, opened, live_pools, inuse_objects, inuse_space| PoolRow {
+        process: 0,
+        stack,
+        opened,
+        live_pools,
+        inuse_objects,
+        inuse_space,
+    };
+    let mapping = |stack, origin, alloc_objects, alloc_space, inuse_objects, inuse_space| MappingRow {
+        process: 0,
+        stack,
+        origin,
+        alloc_objects,
+        alloc_space,
+        inuse_objects,
+        inuse_space,
+    };
+    Readings {
+        blocks,
+        pools: vec![
+            pool(leaks[0], 300, 290, 70_311, 4 * MIB),
+            pool(uploads, 900, 12, 41, 9 * KIB),
+        ],
+        mappings: vec![
+            mapping(bodies, MappingOrigin::AllocatorMmap, 1200, 3600 * MIB, 2, 6 * MIB),
+            mapping(leaks[3], MappingOrigin::AllocatorBrk, 40, 34 * MIB, 1, 30 * MIB),
+            mapping(leaks[0], MappingOrigin::PymallocArena, 5, 5 * MIB, 5, 5 * MIB),
+            mapping(native, MappingOrigin::Anonymous, 12, 12 * MIB, 12, 12 * MIB),
+        ],
+        ..Readings::default()
+    }
+}
+
+fn shop_quality() -> Quality {
+    let value = |counter| match counter {
+        Counter::EntryHits => 312_480,
+        Counter::ReturnHits => 156_000,
+        Counter::Allocations => 73_400,
+        Counter::Frees => 71_004,
+        Counter::UnmatchedFrees => 8_123,
+        Counter::RingFull => 12,
+        Counter::Walks => 73_412,
+        Counter::Frames => 998_000,
+        Counter::PoolsOpened => 1_200,
+        Counter::NotPython => 12,
+        _ => 0,
+    };
+    Quality {
+        counts: counts(value),
+        own_cpu_ms: 612,
+        target_cost_ms: 90,
+        target_cpu_ms: 14_200,
+        hit_cost_ns: 288,
+        attach_ms: 37,
+        links: "uprobe_multi with sessions".to_owned(),
+        pools_read_before_end_ms: None,
+    }
+}
+
+fn rich() -> Profile {
+    let mut shop = Shop {
+        builder: ProfileBuilder::new(),
+    };
+    let mut readings = shop_rows(&mut shop);
+    readings.trace = Trace {
+        pyalloc_version: "0.1.0".to_owned(),
+        started_unix_ms: 1_795_361_329_000,
+        duration_ms: 30_040,
+        launched: false,
+        native: true,
+        complete: true,
+        kernel: "6.8.0-45-generic".to_owned(),
+    };
+    readings.processes = vec![Process {
+        pid: 4711,
+        start_time: 1234,
+        command: "/srv/shop/venv/bin/python /srv/shop/venv/bin/gunicorn --threads 8 app:app".to_owned(),
+        python: "3.11.2".to_owned(),
+        interpreter: "/usr/bin/python3.11".to_owned(),
+        notes: vec!["pymalloc is inlined in this build: small objects are counted by pool, not one by one".to_owned()],
+        threads_start: 9,
+        threads_end: 11,
+        rss_start: 61 * MIB,
+        rss_end: 118 * MIB + 300 * KIB,
+        rss_peak: 131 * MIB,
+        end: End::Detached,
+    }];
+    readings.quality = shop_quality();
+    shop.builder.snapshot(readings);
+    shop.builder.into_profile()
+}
+
+/// Every text in it tries to break out of a format.
+fn hostile() -> Profile {
+    let mut builder = ProfileBuilder::new();
+    let bad = [
+        "\x1b[31mred\x1b[0m",
+        "</text><script>alert(1)</script>&\"'",
+        "a;b 12 34",
+        "line\nbreak\r\u{85}\u{2028}",
+        "\u{202e}gnp.exe\u{2066}",
+        "]]>",
+        "# comment",
+        "größe_名前",
+        "",
+    ];
+    let mut frames: Vec<FrameId> = Vec::new();
+    for (line, text) in (0..).zip(bad) {
+        frames.push(builder.frame(FrameKind::Own, text, text, line, 0));
+        frames.push(builder.frame(FrameKind::Native, text, text, 0, 0));
+        frames.push(builder.frame(FrameKind::Package, text, &format!("/x/site-packages/{text}"), line, 0));
+    }
+    frames.push(builder.marker("12 34"));
+    let stacks: Vec<StackId> = frames.chunks(5).map(|frames| builder.stack(frames)).collect();
+    let mut blocks: Vec<BlockRow> = stacks.iter().map(|stack| block(*stack, 2, MIB, 1, 0)).collect();
+    blocks.push(block(0, 1, 1, 1, 1));
+    let odd = Count {
+        name: "\x1b[2J".to_owned(),
+        class: CountClass::Dropped,
+        value: 3,
+        meaning: "\x07".to_owned(),
+    };
+    builder.snapshot(Readings {
+        trace: Trace {
+            started_unix_ms: u64::MAX,
+            kernel: "\x1b]0;x\x07".to_owned(),
+            ..Trace::default()
+        },
+        processes: vec![Process {
+            pid: 1,
+            command: "sh -c '\x1b[2J' --</title><script>\n".to_owned(),
+            python: "\x1b".to_owned(),
+            notes: vec!["\u{202e}".to_owned()],
+            rss_start: u64::MAX,
+            end: End::Killed(9),
+            ..Process::default()
+        }],
+        blocks,
+        quality: Quality {
+            counts: vec![odd],
+            links: "\n".to_owned(),
+            ..Quality::default()
+        },
+        ..Readings::default()
+    });
+    let mut profile = builder.into_profile();
+    // The builder bounds names; a file from elsewhere need not.
+    let name = profile.frames[0].function as usize;
+    profile.strings[name] = "A\x1b".repeat(1 << 19);
+    profile
+}
+
+fn empty() -> Profile {
+    let mut builder = ProfileBuilder::new();
+    builder.snapshot(Readings {
+        trace: Trace {
+            duration_ms: 2_300,
+            complete: true,
+            launched: true,
+            ..Trace::default()
+        },
+        processes: vec![Process {
+            pid: 9,
+            end: End::Exited(0),
+            ..Process::default()
+        }],
+        ..Readings::default()
+    });
+    builder.into_profile()
+}
+
+#[test]
+fn rich_text() {
+    insta::assert_snapshot!(text(&rich(), 100));
+}
+
+#[test]
+fn rich_text_in_80_columns() {
+    let text = text(&rich(), 80);
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn rich_text_in_colour() {
+    let options = Options {
+        colour: true,
+        top: 1,
+        value: Some(Value::InuseObjects),
+        ..Options::default()
+    };
+    insta::assert_snapshot!(render(&rich(), Format::Text, &options).unwrap().replace('\x1b', "ESC"));
+}
+
+#[test]
+fn rich_mapping_text() {
+    let options = Options {
+        ledger: Ledger::Mapping,
+        value: Some(Value::InuseSpace),
+        ..Options::default()
+    };
+    insta::assert_snapshot!(render(&rich(), Format::Text, &options).unwrap());
+}
+
+#[test]
+fn rich_folded() {
+    insta::assert_snapshot!(rendered(&rich(), Format::Folded));
+}
+
+#[test]
+fn rich_json() {
+    let options = Options {
+        top: 2,
+        ..Options::default()
+    };
+    insta::assert_snapshot!(render(&rich(), Format::Json, &options).unwrap());
+}
+
+#[test]
+fn rich_flamegraph() {
+    let options = Options {
+        value: Some(Value::AllocSpace),
+        ..Options::default()
+    };
+    insta::assert_snapshot!(svg(&rich(), &options));
+}
+
+#[test]
+fn hostile_text() {
+    let text = text(&hostile(), 100);
+    assert!(!text.contains(|c: char| c != '\n' && super::sanitize::is_hidden(c)));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn hostile_folded_lines_stay_lines() {
+    let folded = rendered(&hostile(), Format::Folded);
+    for line in folded.lines() {
+        let (path, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<u64>().is_ok(), "{line}");
+        assert!(
+            path.ends_with([')', ']']),
+            "a number at the end of a name would be taken for a second value: {line}"
+        );
+        assert!(!line.contains(super::sanitize::is_hidden));
+    }
+    assert_eq!(folded.lines().count(), 7);
+}
+
+#[test]
+fn hostile_flamegraph_is_plain_xml() {
+    let svg = svg(&hostile(), &Options::default());
+    assert!(!svg.contains("<script>"), "a name became markup");
+    assert!(!svg.contains(|c: char| c != '\n' && super::sanitize::is_hidden(c)));
+    insta::assert_snapshot!(svg);
+}
+
+#[test]
+fn hostile_json_is_json() {
+    let json = rendered(&hostile(), Format::Json);
+    assert!(!json.contains(|c: char| c != '\n' && super::sanitize::is_hidden(c)));
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["processes"][0]["notes"][0], "\u{202e}");
+    assert_eq!(value["trace"]["kernel"], "\x1b]0;x\x07");
+}
+
+#[test]
+fn empty_in_every_format() {
+    let empty = empty();
+    insta::assert_snapshot!("empty_text", text(&empty, 100));
+    insta::assert_snapshot!("empty_flamegraph", rendered(&empty, Format::Flamegraph));
+    insta::assert_snapshot!("empty_json", rendered(&empty, Format::Json));
+    assert_eq!(rendered(&empty, Format::Folded), "");
+    assert!(!text(&Profile::default(), 100).is_empty());
+}
+
+#[test]
+fn the_same_profile_renders_to_the_same_bytes() {
+    for profile in [rich(), hostile()] {
+        for format in [Format::Text, Format::Flamegraph, Format::Folded, Format::Json] {
+            assert_eq!(rendered(&profile, format), rendered(&profile, format), "{format:?}");
+        }
+    }
+}
+
+#[test]
+fn a_leak_reached_by_many_paths_is_one_entry_and_comes_first() {
+    let text = text(&rich(), 100);
+    let first = text.lines().find(|line| line.starts_with("  1. ")).unwrap();
+    assert!(first.ends_with("app.py:21 remember"), "{first}");
+    assert_eq!(
+        text.matches("app.py:21 remember").count(),
+        3,
+        "by surviving bytes, by bytes allocated, as a payload"
+    );
+}
+
+#[test]
+fn sums_beyond_64_bits_do_not_overflow() {
+    let mut profile = rich();
+    for row in &mut profile.blocks {
+        (row.alloc_space, row.alloc_objects, row.inuse_space, row.inuse_objects) = (u64::MAX, u64::MAX, u64::MAX, 1);
+        (row.temporary_space, row.largest, row.peak_space) = (u64::MAX, u64::MAX, u64::MAX);
+    }
+    for format in [Format::Text, Format::Flamegraph, Format::Folded, Format::Json] {
+        assert!(!rendered(&profile, format).is_empty());
+    }
+}
+
+#[test]
+fn several_processes_are_told_apart() {
+    let mut profile = rich();
+    profile.processes.push(Process {
+        pid: 4712,
+        command: "worker".to_owned(),
+        ..Process::default()
+    });
+    profile.blocks.push(BlockRow {
+        process: 1,
+        ..profile.blocks[0]
+    });
+    let folded = rendered(&profile, Format::Folded);
+    assert!(folded.lines().all(|line| line.starts_with("[process 471")), "{folded}");
+    assert!(text(&profile, 100).contains("in 2 processes"));
+}
+
+#[test]
+fn a_ledger_without_the_value_says_what_it_has() {
+    let ask = |value| {
+        let options = Options {
+            ledger: Ledger::Mapping,
+            value: Some(value),
+            ..Options::default()
+        };
+        [Format::Text, Format::Flamegraph, Format::Folded, Format::Json]
+            .map(|f| render(&rich(), f, &options).unwrap_err())
+    };
+    for error in ask(Value::PeakSpace) {
+        assert_eq!(
+            error,
+            RenderError::NoSuchValue {
+                ledger: Ledger::Mapping,
+                value: Value::PeakSpace
+            }
+        );
+        assert_eq!(
+            error.to_string(),
+            "the mapping ledger has no peak_space: it has inuse_space, inuse_objects, alloc_space, alloc_objects"
+        );
+    }
+}

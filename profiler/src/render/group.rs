@@ -1,0 +1,85 @@
+//! Groups call paths by the line of code that a person can change: one entry per place, not per path to it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::select::Row;
+use crate::profile::{Frame, FrameId, FrameKind, Profile, StackId, StringId};
+
+/// All call paths that have the same innermost line of own code.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// That line; of a path without own code, of the innermost package, else of the innermost frame. `None` for
+    /// paths without any frame.
+    pub frame: Option<FrameId>,
+    /// Sum of the number asked for.
+    pub value: u64,
+    /// Sum of the blocks or mappings.
+    pub blocks: u64,
+    /// Sum of the small objects.
+    pub small: u64,
+    /// Sum of the bytes.
+    pub space: u64,
+    /// The distinct paths with their numbers.
+    pub paths: BTreeMap<StackId, u64>,
+    /// The processes.
+    pub processes: BTreeSet<u32>,
+}
+
+/// The groups, largest number first.
+pub(super) fn by_line(profile: &Profile, rows: &[Row]) -> Vec<Group> {
+    let mut groups: HashMap<Option<(StringId, StringId, u32)>, Group> = HashMap::new();
+    for row in rows {
+        let frame = recognized(profile, row.stack);
+        let key = frame
+            .and_then(|frame| profile.frame(frame))
+            .map(|frame| (frame.file, frame.function, frame.line));
+        groups.entry(key).or_insert_with(|| Group::empty(frame)).add(row);
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    // The stack breaks ties, so that the same profile gives the same order.
+    groups.sort_by_key(|group| (std::cmp::Reverse(group.value), group.paths.keys().next().copied()));
+    groups
+}
+
+/// The frame that names a path: the innermost own one, else the innermost of a package, else the innermost.
+pub(super) fn recognized(profile: &Profile, stack: StackId) -> Option<FrameId> {
+    let kind = |id: &FrameId| profile.frame(*id).map(|frame: &Frame| frame.kind);
+    let innermost = |wanted| profile.frame_ids(stack).find(|id| kind(id) == Some(wanted));
+    innermost(FrameKind::Own)
+        .or_else(|| innermost(FrameKind::Package))
+        .or_else(|| profile.frame_ids(stack).next())
+}
+
+impl Group {
+    fn empty(frame: Option<FrameId>) -> Self {
+        Self {
+            frame,
+            value: 0,
+            blocks: 0,
+            small: 0,
+            space: 0,
+            paths: BTreeMap::new(),
+            processes: BTreeSet::new(),
+        }
+    }
+
+    fn add(&mut self, row: &Row) {
+        let count = if row.small { &mut self.small } else { &mut self.blocks };
+        *count = count.saturating_add(row.objects);
+        self.value = self.value.saturating_add(row.value);
+        self.space = self.space.saturating_add(row.space);
+        let path = self.paths.entry(row.stack).or_default();
+        *path = path.saturating_add(row.value);
+        self.processes.insert(row.process);
+    }
+
+    /// The path with the largest number, and that number.
+    pub(super) fn heaviest(&self) -> (StackId, u64) {
+        // Of equal ones the first, so that the same profile gives the same report.
+        let heaviest = self
+            .paths
+            .iter()
+            .max_by_key(|(stack, value)| (**value, std::cmp::Reverse(**stack)));
+        heaviest.map_or((0, 0), |(stack, value)| (*stack, *value))
+    }
+}

@@ -1,0 +1,203 @@
+//! Renderers: one format per file, pure functions from a profile to text. They measure nothing, read no clock
+//! and ask no terminal, so that the same profile renders to the same bytes.
+
+#![forbid(unsafe_code)]
+
+mod chain;
+mod flamegraph;
+mod folded;
+mod group;
+mod json;
+mod page;
+mod path;
+mod payload;
+pub mod sanitize;
+mod select;
+mod text;
+pub mod units;
+
+#[cfg(test)]
+mod golden;
+
+use thiserror::Error;
+
+use crate::profile::Profile;
+
+/// Width of a text report where no terminal says otherwise, in columns.
+pub const DEFAULT_WIDTH: usize = 100;
+/// Narrowest text report, in columns: a narrower terminal wraps.
+pub const MIN_WIDTH: usize = 72;
+
+/// How to render.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// SVG.
+    Flamegraph,
+    /// One line per call path: frames from the outside in, joined by `;`, a blank, and the number.
+    Folded,
+    /// For programs; `docs/report-json.md`.
+    Json,
+}
+
+/// Which ledger. Their bytes are never added together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ledger {
+    /// Blocks of the C allocator and small objects in pymalloc's pools.
+    Heap,
+    /// Address space asked for.
+    Mapping,
+}
+
+/// Which number of a call path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Bytes allocated during the trace and still live at its end. Heap: blocks and small objects.
+    InuseSpace,
+    /// Their number.
+    InuseObjects,
+    /// Bytes allocated during the trace. Heap: blocks only.
+    AllocSpace,
+    /// Their number.
+    AllocObjects,
+    /// Bytes of blocks given back within `profiler_common::ledger::TEMPORARY_MS`. Heap only.
+    TemporarySpace,
+    /// Most bytes of blocks of one call path live at once; paths peak at different moments. Heap only.
+    PeakSpace,
+}
+
+/// What to show, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The number; `None` is `InuseSpace`, for text and json `InuseSpace` and `AllocSpace`.
+    pub value: Option<Value>,
+    /// How many call paths to list.
+    pub top: usize,
+    /// Escape codes for colour in the text report.
+    pub colour: bool,
+    /// Columns of the text report.
+    pub width: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ledger: Ledger::Heap,
+            value: None,
+            top: 10,
+            colour: false,
+            width: DEFAULT_WIDTH,
+        }
+    }
+}
+
+/// Why a profile cannot be rendered as asked.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum RenderError {
+    /// The ledger has no such number.
+    #[error("the {} ledger has no {}: it has {}", .ledger.name(), .value.name(), .ledger.value_names())]
+    NoSuchValue {
+        /// The ledger.
+        ledger: Ledger,
+        /// The number asked for.
+        value: Value,
+    },
+    /// The flamegraph library refused.
+    #[error("cannot draw the flamegraph: {0}; `--format folded` gives the same data as text")]
+    Flamegraph(String),
+    /// The serializer refused.
+    #[error("cannot write the report as json: {0}")]
+    Json(String),
+}
+
+/// Renders a profile.
+///
+/// # Errors
+/// [`RenderError::NoSuchValue`] if the ledger does not have the number asked for.
+pub fn render(profile: &Profile, format: Format, options: &Options) -> Result<String, RenderError> {
+    match format {
+        Format::Text => text::render(profile, options),
+        Format::Flamegraph => flamegraph::render(profile, options),
+        Format::Folded => folded::render(profile, options),
+        Format::Json => json::render(profile, options),
+    }
+}
+
+impl Options {
+    /// The numbers that a report lists the top call paths by.
+    fn values(&self) -> Vec<Value> {
+        self.value
+            .map_or(vec![Value::InuseSpace, Value::AllocSpace], |value| vec![value])
+    }
+
+    /// The number of a format that shows one.
+    fn one_value(&self) -> Value {
+        self.value.unwrap_or(Value::InuseSpace)
+    }
+}
+
+impl Ledger {
+    /// The word for it on the command line and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Heap => "heap",
+            Self::Mapping => "mapping",
+        }
+    }
+
+    fn values(self) -> &'static [Value] {
+        use Value::{AllocObjects, AllocSpace, InuseObjects, InuseSpace, PeakSpace, TemporarySpace};
+        match self {
+            Self::Heap => &[
+                InuseSpace,
+                InuseObjects,
+                AllocSpace,
+                AllocObjects,
+                TemporarySpace,
+                PeakSpace,
+            ],
+            Self::Mapping => &[InuseSpace, InuseObjects, AllocSpace, AllocObjects],
+        }
+    }
+
+    fn value_names(self) -> String {
+        self.values()
+            .iter()
+            .map(|value| value.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+impl Value {
+    /// The word for it on the command line and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InuseSpace => "inuse_space",
+            Self::InuseObjects => "inuse_objects",
+            Self::AllocSpace => "alloc_space",
+            Self::AllocObjects => "alloc_objects",
+            Self::TemporarySpace => "temporary_space",
+            Self::PeakSpace => "peak_space",
+        }
+    }
+
+    /// What it counts.
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::InuseSpace => "surviving bytes",
+            Self::InuseObjects => "surviving objects",
+            Self::AllocSpace => "bytes allocated",
+            Self::AllocObjects => "allocations",
+            Self::TemporarySpace => "bytes given back within 100 ms",
+            Self::PeakSpace => "most bytes live at once",
+        }
+    }
+
+    const fn is_space(self) -> bool {
+        !matches!(self, Self::InuseObjects | Self::AllocObjects)
+    }
+}

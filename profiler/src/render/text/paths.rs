@@ -1,0 +1,141 @@
+//! The top call paths: one entry for each line of code that a person can change.
+
+use crate::profile::Profile;
+use crate::render::chain::Chain;
+use crate::render::group::{Group, by_line};
+use crate::render::page::{Page, words};
+use crate::render::path::Names;
+use crate::render::units::{bytes, count, counted, share};
+use crate::render::{Ledger, Options, RenderError, Value, select};
+
+/// Columns before the lines below an entry's first.
+const INDENT: usize = 6;
+
+pub(super) fn write(
+    page: &mut Page,
+    profile: &Profile,
+    names: &Names<'_>,
+    options: &Options,
+    value: Value,
+) -> Result<(), RenderError> {
+    let rows = select::rows(profile, options.ledger, value)?;
+    let groups = by_line(profile, &rows);
+    page.heading(&format!(
+        "Top call paths by {} ({})",
+        value.in_words(),
+        scope(options.ledger, value)
+    ));
+    if groups.is_empty() {
+        page.sentence(nothing(options.ledger, value));
+        return Ok(());
+    }
+    let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
+    for (index, group) in groups.iter().take(options.top).enumerate() {
+        let entry = Entry {
+            profile,
+            names,
+            ledger: options.ledger,
+            value,
+            total,
+        };
+        entry.write(page, index + 1, group);
+    }
+    write_rest(page, &groups, options.top, value, total);
+    Ok(())
+}
+
+fn scope(ledger: Ledger, value: Value) -> &'static str {
+    match (ledger, value) {
+        (Ledger::Mapping, _) => "mapping ledger",
+        (Ledger::Heap, Value::InuseSpace | Value::InuseObjects) => "heap ledger: blocks and small objects",
+        (Ledger::Heap, _) => "heap ledger: blocks",
+    }
+}
+
+fn nothing(ledger: Ledger, value: Value) -> &'static str {
+    match (ledger, value) {
+        (_, Value::InuseSpace | Value::InuseObjects) => "nothing that was allocated during the trace survived it",
+        (_, Value::TemporarySpace) => "nothing was given back within 100 ms",
+        (Ledger::Heap, _) => "nothing was allocated during the trace",
+        (Ledger::Mapping, _) => "nothing was mapped during the trace",
+    }
+}
+
+struct Entry<'a> {
+    profile: &'a Profile,
+    names: &'a Names<'a>,
+    ledger: Ledger,
+    value: Value,
+    total: u64,
+}
+
+impl Entry<'_> {
+    fn write(&self, page: &mut Page, rank: usize, group: &Group) {
+        let number = number(self.value, group.value);
+        let chain = Chain::new(self.profile, group.heaviest().0, group.frame);
+        let code = chain
+            .named
+            .map_or("[no call path]".to_owned(), |frame| self.names.code(frame));
+        let share = match self.value {
+            // Paths peak at different moments: there is no whole to have a share of.
+            Value::PeakSpace => String::new(),
+            _ => share(group.value, self.total),
+        };
+        page.row(&format!("{rank:>3}. {number:>11}  {share:>8}  {code}"));
+        page.pieces(&" ".repeat(INDENT), INDENT, &words(&self.counts(group)));
+        let pieces = chain.pieces(self.names);
+        if !pieces.is_empty() {
+            page.pieces(&" ".repeat(INDENT), INDENT + 2, &pieces);
+        }
+    }
+
+    /// `1,234 blocks, 456 small objects, in 2 processes; heaviest of 40 paths (12.0 MiB):`
+    fn counts(&self, group: &Group) -> String {
+        let noun = if self.ledger == Ledger::Heap {
+            "block"
+        } else {
+            "mapping"
+        };
+        let blocks = (group.blocks > 0).then(|| counted(group.blocks, noun));
+        let small = (group.small > 0).then(|| counted(group.small, "small object"));
+        let space = (!self.value.is_space()).then(|| bytes(group.space));
+        let processes = (group.processes.len() > 1).then(|| format!("in {} processes", group.processes.len()));
+        let counts: Vec<String> = [blocks, small, space, processes].into_iter().flatten().collect();
+        let counts = counts.join(", ");
+        if group.paths.len() < 2 {
+            return counts;
+        }
+        let heaviest = format!(
+            "heaviest of {} ({}):",
+            counted(group.paths.len() as u64, "path"),
+            number(self.value, group.heaviest().1)
+        );
+        if counts.is_empty() {
+            heaviest
+        } else {
+            format!("{counts}; {heaviest}")
+        }
+    }
+}
+
+fn number(value: Value, number: u64) -> String {
+    if value.is_space() { bytes(number) } else { count(number) }
+}
+
+fn write_rest(page: &mut Page, groups: &[Group], top: usize, value: Value, total: u64) {
+    let rest = groups.get(top..).unwrap_or_default();
+    if rest.is_empty() {
+        return;
+    }
+    let places = counted(rest.len() as u64, "more place");
+    if value == Value::PeakSpace {
+        page.sentence(&format!("and {places}"));
+        return;
+    }
+    let sum = rest.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
+    page.sentence(&format!(
+        "and {places} with {} ({})",
+        number(value, sum),
+        share(sum, total)
+    ));
+}

@@ -1,0 +1,107 @@
+//! Which process was traced, how, and how the trace ended.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::profile::{End, Process, Profile, Trace};
+use crate::render::page::Page;
+use crate::render::{sanitize, units};
+
+/// Shorter traces say little about growth that follows jobs or traffic, ms.
+const SHORT_MS: u64 = 5_000;
+/// Last second that fits four digits of a year: a damaged clock must not stop a report.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+pub(super) fn write(page: &mut Page, profile: &Profile) {
+    for process in &profile.processes {
+        page.heading(&format!("Process {}", process.pid));
+        write_process(page, process);
+    }
+    page.heading("Trace");
+    write_trace(page, &profile.trace);
+}
+
+fn write_process(page: &mut Page, process: &Process) {
+    let command = sanitize::name(&process.command, 160);
+    page.fact("command", if command.is_empty() { "unknown" } else { &command });
+    let python = match process.python.as_str() {
+        "" => "unknown".to_owned(),
+        version => sanitize::name(version, 40),
+    };
+    match process.interpreter.as_str() {
+        "" => page.fact("Python", &python),
+        file => page.fact("Python", &format!("{python} in {}", sanitize::name(file, 80))),
+    }
+    page.fact(
+        "threads",
+        &format!(
+            "{} at the start, {} at the end",
+            process.threads_start, process.threads_end
+        ),
+    );
+    let [start, end, peak] = [process.rss_start, process.rss_end, process.rss_peak].map(units::bytes);
+    page.fact(
+        "RSS",
+        &format!("{start} at the start, {end} at the end, {peak} at the peak"),
+    );
+    page.fact("end", &end_in_words(&process.end));
+    for note in &process.notes {
+        page.fact("note", &sanitize::name(note, 400));
+    }
+}
+
+fn end_in_words(end: &End) -> String {
+    match end {
+        End::Detached => "still running when the trace ended".to_owned(),
+        End::Exited(code) => format!("the process ended with exit code {code}"),
+        End::Killed(signal) => format!("the process was ended by signal {signal}{}", signal_name(*signal)),
+        End::Executed => "the process executed another program".to_owned(),
+    }
+}
+
+/// The signals that end services.
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (SIGHUP)",
+        2 => " (SIGINT)",
+        3 => " (SIGQUIT)",
+        6 => " (SIGABRT)",
+        9 => " (SIGKILL; the kernel's out-of-memory killer sends it too)",
+        11 => " (SIGSEGV)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+fn write_trace(page: &mut Page, trace: &Trace) {
+    page.fact("duration", &units::time_ms(trace.duration_ms));
+    let start = Duration::from_secs((trace.started_unix_ms / 1000).min(LAST_SECOND));
+    let start = humantime::format_rfc3339_seconds(UNIX_EPOCH + start).to_string();
+    let start = start.replace('T', " ").replace('Z', " UTC");
+    let way = if trace.launched {
+        "launched by pyalloc: every allocation from the first on is counted"
+    } else {
+        "attached to a running process: what it allocated before is not counted"
+    };
+    page.fact("start", &format!("{start}; {way}"));
+    let native = if trace.native { ", with native frames" } else { "" };
+    let version = sanitize::name(&trace.pyalloc_version, 40);
+    page.fact(
+        "recorded by",
+        &format!(
+            "pyalloc {version} on Linux {}{native}",
+            sanitize::name(&trace.kernel, 60)
+        ),
+    );
+    if !trace.complete {
+        page.fact(
+            "note",
+            "written while the trace was running: what came after is missing",
+        );
+    }
+    if trace.duration_ms < SHORT_MS {
+        page.fact(
+            "note",
+            "a short trace: growth that follows traffic, jobs or the clock may not have shown yet",
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! How good the trace is: what was lost or is unknown, and what it cost.
+
+use crate::profile::Profile;
+use crate::profile::quality::{Count, CountClass, Quality};
+use crate::render::page::{Page, words};
+use crate::render::sanitize;
+use crate::render::units::{count, share, time_ms};
+
+pub(super) fn write(page: &mut Page, profile: &Profile) {
+    let quality = &profile.quality;
+    page.heading("Quality of this trace");
+    write_seen(page, quality);
+    write_losses(page, quality);
+    if let Some(ms) = quality.pools_read_before_end_ms.filter(|_| !profile.pools.is_empty()) {
+        page.fact(
+            "small objects",
+            &format!("read {} before the end: the last changes are missing", time_ms(ms)),
+        );
+    }
+    write_cost(page, profile);
+}
+
+fn write_seen(page: &mut Page, quality: &Quality) {
+    let seen = quality
+        .counts
+        .iter()
+        .filter(|count| count.class == CountClass::Seen && count.value > 0);
+    let seen: Vec<String> = seen
+        .map(|seen| format!("{}\u{a0}{}", count(seen.value), words_of(seen)))
+        .collect();
+    page.fact(
+        "events seen",
+        &if seen.is_empty() {
+            "none".to_owned()
+        } else {
+            seen.join(", ")
+        },
+    );
+}
+
+/// A counter's name in words: it is kept together on a line.
+fn words_of(count: &Count) -> String {
+    sanitize::name(&count.name, 40).replace('_', "\u{a0}")
+}
+
+fn write_losses(page: &mut Page, quality: &Quality) {
+    let lost = |class| {
+        quality
+            .counts
+            .iter()
+            .filter(move |count| count.class == class && count.value > 0)
+    };
+    let mut clean = Vec::new();
+    for (class, name) in CLASSES {
+        if lost(class).next().is_none() {
+            clean.push(name);
+        }
+        for count in lost(class) {
+            write_loss(page, name, count);
+        }
+    }
+    if let Some((last, others)) = clean.split_last() {
+        let others = if others.is_empty() {
+            String::new()
+        } else {
+            format!("{} or ", others.join(", "))
+        };
+        page.fact("no losses", &format!("nothing was {others}{last}"));
+    }
+}
+
+const CLASSES: [(CountClass, &str); 4] = [
+    (CountClass::Dropped, "dropped"),
+    (CountClass::Unmatched, "unmatched"),
+    (CountClass::Truncated, "truncated"),
+    (CountClass::Unknown, "unknown"),
+];
+
+fn write_loss(page: &mut Page, class: &str, loss: &Count) {
+    let first = format!("  {class:<12}{:>12}  ", count(loss.value));
+    page.pieces(&first, 28, &words(&sanitize::name(&loss.meaning, 400)));
+}
+
+fn write_cost(page: &mut Page, profile: &Profile) {
+    let quality = &profile.quality;
+    let of_trace = share(quality.own_cpu_ms, profile.trace.duration_ms);
+    page.fact(
+        "cost: pyalloc",
+        &format!("{} of CPU time, {of_trace} of one CPU", time_ms(quality.own_cpu_ms)),
+    );
+    let hit = match quality.hit_cost_ns {
+        0 => "the cost of a probe hit could not be measured".to_owned(),
+        ns => format!("estimated at {} ns a probe hit, measured on this machine", count(ns)),
+    };
+    let of_target = share(quality.target_cost_ms, quality.target_cpu_ms);
+    let target = format!(
+        "about {} of its {} of CPU time, {of_target}; {hit}",
+        time_ms(quality.target_cost_ms),
+        time_ms(quality.target_cpu_ms)
+    );
+    page.fact("cost: target", &target);
+    let links = if quality.links.is_empty() {
+        "unknown links"
+    } else {
+        &quality.links
+    };
+    page.fact(
+        "attached",
+        &format!("in {}, by {}", time_ms(quality.attach_ms), sanitize::name(links, 80)),
+    );
+}

@@ -1,0 +1,126 @@
+//! Numbers for people: bytes in IEC units, counts, shares, times.
+
+/// Bytes: "0 B", "999 B", "12.3 MiB".
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    // 1023.95 would be printed as "1024.0".
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// The difference of two readings with its sign.
+pub fn change(from: u64, to: u64) -> String {
+    let sign = if to < from { "-" } else { "+" };
+    format!("{sign}{}", bytes(to.abs_diff(from)))
+}
+
+/// A count with thousands separated: "1,234,567".
+pub fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A count and its noun: "1 block", "2 blocks".
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// A share: "12.3 %". Never rounded to nothing or to all: "<0.1 %", ">99.9 %".
+pub fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    let percent = part as f64 * 100.0 / whole as f64;
+    match percent {
+        _ if part == 0 => "0.0 %".to_owned(),
+        _ if percent < 0.05 => "<0.1 %".to_owned(),
+        _ if part < whole && percent >= 99.95 => ">99.9 %".to_owned(),
+        _ => format!("{percent:.1} %"),
+    }
+}
+
+/// A share in a sentence: "97 %", "less than 1 %".
+pub fn rough_share(part: u64, whole: u64) -> String {
+    let percent = if whole == 0 {
+        0.0
+    } else {
+        part as f64 * 100.0 / whole as f64
+    };
+    match percent {
+        _ if percent > 0.0 && percent < 1.0 => "less than 1 %".to_owned(),
+        _ if part < whole && percent >= 99.5 => "over 99 %".to_owned(),
+        _ => format!("{percent:.0} %"),
+    }
+}
+
+/// A time: "35 ms", "30.0 s", "12 min 5 s", "3 h 7 min".
+pub fn time_ms(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..120_000 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        120_000..7_200_000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_change_unit_without_a_gap() {
+        let expected = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (12_900_000, "12.3 MiB"),
+            (u64::MAX, "16.0 EiB"),
+        ];
+        for (number, text) in expected {
+            assert_eq!(bytes(number), text);
+        }
+        assert_eq!(change(2048, 1024), "-1.0 KiB");
+        assert_eq!(change(0, 0), "+0 B");
+    }
+
+    #[test]
+    fn shares_are_never_rounded_to_nothing_or_all() {
+        assert_eq!(share(0, 0), "-");
+        assert_eq!(share(0, 5), "0.0 %");
+        assert_eq!(share(1, 1_000_000), "<0.1 %");
+        assert_eq!(share(999_999, 1_000_000), ">99.9 %");
+        assert_eq!(share(5, 5), "100.0 %");
+        assert_eq!(rough_share(1, 1000), "less than 1 %");
+        assert_eq!(rough_share(999, 1000), "over 99 %");
+        assert_eq!(rough_share(2, 5), "40 %");
+    }
+
+    #[test]
+    fn counts_and_times_read_well() {
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(count(123), "123");
+        assert_eq!(counted(1, "block"), "1 block");
+        assert_eq!(counted(0, "block"), "0 blocks");
+        assert_eq!(time_ms(999), "999 ms");
+        assert_eq!(time_ms(30_040), "30.0 s");
+        assert_eq!(time_ms(725_000), "12 min 5 s");
+        assert_eq!(time_ms(11_220_000), "3 h 7 min");
+    }
+}
