@@ -403,6 +403,11 @@ mod tests {
                 (Hooks::None, Err(NoPools::CLibrary)),
                 "{program:?} malloc"
             );
+            if plain.interpreter().minor >= 13 {
+                let mimalloc = Running::start(&program, &[("PYTHONMALLOC", "mimalloc")]);
+                let found = vaddr(&mimalloc);
+                assert_eq!(found, (Hooks::None, Err(NoPools::Mimalloc)), "{program:?} mimalloc");
+            }
         }
     }
 
