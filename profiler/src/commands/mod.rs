@@ -1,5 +1,5 @@
 //! The subcommands, one per file: what each is given, and what it does.
 
-#![forbid(unsafe_code)]
-
+pub mod doctor;
 pub mod report;
+pub mod trace;

@@ -7,6 +7,7 @@ pub mod plan;
 mod maps;
 mod object;
 mod programs;
+pub mod release;
 pub mod ring;
 pub mod site;
 mod sys;

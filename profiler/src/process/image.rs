@@ -143,7 +143,7 @@ impl Image {
             .segments
             .iter()
             .find(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)?;
-        Some(vaddr - segment.vaddr + segment.offset)
+        (vaddr - segment.vaddr).checked_add(segment.offset)
     }
 
     /// The file's bytes from a vaddr to the end of its segment.
@@ -152,10 +152,9 @@ impl Image {
             .segments
             .iter()
             .find(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)?;
-        let start = usize::try_from(vaddr - segment.vaddr + segment.offset).ok()?;
-        let end = usize::try_from(segment.offset + segment.file_size)
-            .ok()?
-            .min(self.data.len());
+        let start = usize::try_from((vaddr - segment.vaddr).checked_add(segment.offset)?).ok()?;
+        let end = usize::try_from(segment.offset.checked_add(segment.file_size)?).ok()?;
+        let end = end.min(self.data.len());
         self.data.get(start..end)
     }
 
@@ -268,6 +267,31 @@ fn bias(segments: &[Segment], region: &Region, regions: &[Region]) -> Option<u64
 mod tests {
     use super::*;
     use crate::process::maps;
+
+    #[test]
+    fn does_not_believe_a_segment_beyond_the_file() {
+        let segment = |offset, file_size| Segment {
+            vaddr: 0,
+            offset,
+            file_size,
+            memory_size: file_size,
+            execute: true,
+        };
+        let image = |segment| Image {
+            path: PathBuf::new(),
+            openable: PathBuf::new(),
+            file: (String::new(), 0),
+            bias: 0,
+            segments: vec![segment],
+            entry: 0,
+            data: vec![0; 64],
+            exports: HashMap::new(),
+        };
+        assert_eq!(image(segment(u64::MAX - 8, 64)).file_offset(16), None);
+        assert_eq!(image(segment(u64::MAX - 8, 64)).bytes_at(4), None);
+        assert_eq!(image(segment(32, u64::MAX)).bytes_at(4), None);
+        assert_eq!(image(segment(32, 64)).bytes_at(4).map(<[u8]>::len), Some(28));
+    }
 
     #[test]
     fn finds_the_c_library_of_this_process_where_the_loader_put_it() {

@@ -42,7 +42,10 @@ fn first_link(memory: &impl Memory, images: &[Image], executable: Option<usize>)
     // A program started as an argument of the loader is not the process's executable; glibc's loader exports the list.
     let by_loader = || images.iter().find_map(|image| image.address_of("_r_debug"));
     let debug = by_executable.or_else(by_loader)?;
-    memory.u64(debug + R_DEBUG_MAP).ok().filter(|&first| first != 0)
+    memory
+        .u64(debug.wrapping_add(R_DEBUG_MAP))
+        .ok()
+        .filter(|&first| first != 0)
 }
 
 /// What the loader wrote to the executable's `DT_DEBUG` entry.
@@ -58,7 +61,7 @@ fn debug_address(memory: &impl Memory, image: &Image) -> Option<u64> {
     (0..entries)
         .map(|index| start.wrapping_add(index * 16))
         .find(|&entry| memory.u64(entry).is_ok_and(|tag| tag == DT_DEBUG))
-        .and_then(|entry| memory.u64(entry + 8).ok())
+        .and_then(|entry| memory.u64(entry.wrapping_add(8)).ok())
         .filter(|&address| address != 0)
 }
 

@@ -251,7 +251,7 @@ struct Reader<'a, M> {
 impl<M: Memory> Reader<'_, M> {
     fn find(&self, interpreter: &Interpreter<'_>, domain: Domain) -> Result<Table, NoTables> {
         let table = match (interpreter.minor, tables_in_runtime(interpreter.minor)) {
-            (_, Some(offset)) => self.table(interpreter.runtime + offset + domain.index * TABLE_SIZE),
+            (_, Some(offset)) => self.table(interpreter.runtime.wrapping_add(offset + domain.index * TABLE_SIZE)),
             (8..=11, None) => self.table_used_by(interpreter.image, domain.wrapper),
             (minor, None) => return Err(NoTables::Version(minor)),
         };
@@ -403,6 +403,11 @@ mod tests {
                 (Hooks::None, Err(NoPools::CLibrary)),
                 "{program:?} malloc"
             );
+            if plain.interpreter().minor >= 13 {
+                let mimalloc = Running::start(&program, &[("PYTHONMALLOC", "mimalloc")]);
+                let found = vaddr(&mimalloc);
+                assert_eq!(found, (Hooks::None, Err(NoPools::Mimalloc)), "{program:?} mimalloc");
+            }
         }
     }
 

@@ -46,6 +46,10 @@ impl Running {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Which image is the program itself.
     pub(crate) fn executable(&self) -> Option<usize> {
         let path = std::fs::read_link(format!("/proc/{}/exe", self.child.id())).unwrap();

@@ -177,6 +177,45 @@ fn takes_no_return_site_behind_pushes() {
     assert!(returning.is_ok_and(|placement| placement.site().pushed() == 0));
 }
 
+/// An allocator of one's own, as LD_PRELOAD brings jemalloc or tcmalloc in.
+const PRELOADED: &str = r#"
+#include <stddef.h>
+#include <string.h>
+static char memory[64 << 20];
+static size_t used;
+static void *take(size_t size) {
+    char *block = memory + __atomic_fetch_add(&used, (size + 31) / 16 * 16, __ATOMIC_RELAXED);
+    *(size_t *)block = size;
+    return block + 16;
+}
+void *malloc(size_t size) { return take(size); }
+void *calloc(size_t count, size_t size) { return take(count * size); }
+void *realloc(void *old, size_t size) {
+    void *block = take(size);
+    if (old) memcpy(block, old, size < ((size_t *)old)[-2] ? size : ((size_t *)old)[-2]);
+    return block;
+}
+void free(void *block) { (void)block; }
+"#;
+
+#[test]
+fn probes_the_allocator_that_is_preloaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("own.c"), folder.path().join("libown.so"));
+    std::fs::write(&source, PRELOADED).unwrap();
+    let mut compiler = std::process::Command::new("cc");
+    compiler.args(["-O2", "-fno-builtin", "-shared", "-fPIC", "-o"]);
+    assert!(compiler.arg(&library).arg(&source).status().unwrap().success());
+    let running = Running::start(&interpreters()[0], &[("LD_PRELOAD", library.to_str().unwrap())]);
+    let plan = plan(&running);
+    for name in ["malloc", "calloc", "realloc", "free"] {
+        assert_eq!(point(&plan, name).image_path, library, "{name}");
+    }
+    let note = "libown.so does not export posix_memalign";
+    assert!(plan.notes.iter().any(|text| text.starts_with(note)), "{:?}", plan.notes);
+    assert!(!plan.points.iter().any(|point| point.name == "posix_memalign"));
+}
+
 #[test]
 fn finds_the_entry_point() {
     let running = Running::start(&interpreters()[0], &[]);

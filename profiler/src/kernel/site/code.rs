@@ -54,7 +54,8 @@ impl<'bytes> Code<'bytes> {
             let distance = vaddr.checked_sub(block.vaddr)?;
             let rest = block.bytes.get(usize::try_from(distance).ok()?..)?;
             let bytes = rest.get(..limit).unwrap_or(rest);
-            (!bytes.is_empty()).then(|| (block.offset + distance, bytes))
+            let offset = block.offset.checked_add(distance)?;
+            (!bytes.is_empty()).then_some((offset, bytes))
         })
     }
 }

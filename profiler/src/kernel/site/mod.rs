@@ -91,7 +91,7 @@ impl Site {
 
     /// Bytes from the function's entry.
     pub const fn distance(&self) -> u64 {
-        self.vaddr - self.entry
+        self.vaddr.wrapping_sub(self.entry)
     }
 
     /// How dear a hit is.
@@ -239,7 +239,7 @@ impl<'image> Sites<'image> {
             let text = bytes.get(start..decoder.position()).unwrap_or_default();
             let rank = self.rank(&instruction, text);
             if let (Some(rank), Some(arguments)) = (rank, state.arguments(function.arguments())) {
-                let file_offset = offset + start as u64;
+                let file_offset = offset.wrapping_add(start as u64);
                 candidates.push(Candidate::new(
                     rank,
                     &state,
@@ -278,8 +278,15 @@ impl<'image> Sites<'image> {
     pub fn instruction_text(&self, vaddr: u64) -> Option<String> {
         let (_, bytes) = self.code.at(vaddr, MAX_INSTRUCTION)?;
         let instruction = Decoder::with_ip(64, bytes, vaddr, DecoderOptions::NONE).decode();
+        let mut formatter = IntelFormatter::new();
+        let options = formatter.options_mut();
+        options.set_hex_prefix("0x");
+        options.set_hex_suffix("");
+        options.set_uppercase_hex(false);
+        options.set_branch_leading_zeros(false);
+        options.set_show_branch_size(false);
         let mut text = String::new();
-        IntelFormatter::new().format(&instruction, &mut text);
+        formatter.format(&instruction, &mut text);
         Some(text)
     }
 }

@@ -50,7 +50,7 @@ fn sweep_block(vaddr: u64, bytes: &[u8], targets: &mut Vec<u64>) {
             if decoder.set_position(next).is_err() {
                 return;
             }
-            decoder.set_ip(vaddr + next as u64);
+            decoder.set_ip(vaddr.wrapping_add(next as u64));
         } else if instruction.op0_kind() == OpKind::NearBranch64 {
             targets.push(instruction.near_branch_target());
         }

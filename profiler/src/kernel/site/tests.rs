@@ -175,6 +175,22 @@ fn says_where_there_is_no_site() {
     assert_eq!(sites.choose(Function::Free, ENTRY + 8), Err(NoSite::NotCode(ENTRY + 8)));
 }
 
+proptest::proptest! {
+    #[test]
+    fn whatever_the_bytes_are_a_return_site_is_before_the_first_push(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+        entry in proptest::prelude::any::<u64>(),
+        role in 1u8..=11,
+    ) {
+        let function = Function::from_u8(role).unwrap();
+        let sites = Sites::in_code(Code::of_bytes(entry, u64::MAX - 20, &bytes), OLD);
+        if let Ok(placement) = sites.place(function, entry) {
+            assert!(!placement.wants_return() || placement.site().pushed() == 0);
+            assert!(placement.site().distance() < bytes.len() as u64);
+        }
+    }
+}
+
 fn libc() -> Image {
     let pid = Pid(std::process::id());
     let images = Image::all(pid, &maps::read(pid).unwrap());
