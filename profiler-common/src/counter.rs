@@ -60,10 +60,7 @@ pub enum Counter {
 
 impl Counter {
     /// How many there are.
-<<<<<<< HEAD
     pub const COUNT: u32 = 26;
-=======
-    pub const COUNT: u32 = 25;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -92,8 +89,8 @@ impl Counter {
         Self::NoFrame,
         Self::CodeDeaths,
         Self::BodyNanos,
+        Self::MissedFrees,
     ];
->>>>>>> render
 }
 
 const _: () = {

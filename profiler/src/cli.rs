@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::report;
+use crate::commands::{doctor, report, trace};
 use crate::exit::{Exit, Failure};
+use crate::process::launch;
 use crate::render::sanitize;
 
 /// Which process, why, and which code makes a Python service use too much memory.
@@ -20,11 +21,24 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Trace(trace::TraceArgs),
     Report(report::ReportArgs),
+    Doctor(doctor::DoctorArgs),
+    #[command(name = crate::process::launch::SUBCOMMAND, hide = true)]
+    Launch(LaunchArgs),
 }
 
-const EXIT_CODES: &str = "Example:
-  pyalloc report app.pyalloc
+/// The child's side of `trace -- COMMAND`.
+#[derive(clap::Args, Debug)]
+struct LaunchArgs {
+    #[arg(last = true, required = true)]
+    command: Vec<std::ffi::OsString>,
+}
+
+const EXIT_CODES: &str = "Examples:
+  sudo pyalloc trace --pid 4242 --duration 30s
+  sudo pyalloc trace -- python app.py
+  pyalloc report pyalloc-4242.pyalloc --format flamegraph -o flamegraph.svg
 
 Exit codes:
   0 fine, 1 findings over a limit given, 2 usage or bad input file, 3 cannot observe, 130 interrupted";
@@ -35,6 +49,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    if let Command::Launch(args) = &cli.command {
+        return launch::become_command(&args.command);
+    }
     match run(&cli.command) {
         Ok(exit) => exit.into(),
         Err(failure) => complain(&failure),
@@ -43,7 +60,10 @@ pub fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
+        Command::Trace(args) => trace::run(args),
         Command::Report(args) => report::run(args),
+        Command::Doctor(args) => doctor::command(args),
+        Command::Launch(_) => Ok(Exit::Fine),
     }
 }
 

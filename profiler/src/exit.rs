@@ -8,23 +8,31 @@ use std::process::ExitCode;
 
 /// The documented exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// All went well.
-    Fine = 0,
+    Fine,
     /// Findings are over a limit that was given.
-    Findings = 1,
+    Findings,
     /// The command line or an input file is wrong.
-    Usage = 2,
+    Usage,
     /// This machine, this user or this process does not let us observe.
-    CannotObserve = 3,
+    CannotObserve,
     /// Ended by the user.
-    Interrupted = 130,
+    Interrupted,
+    /// What a launched program ended with.
+    Program(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Fine => 0,
+            Exit::Findings => 1,
+            Exit::Usage => 2,
+            Exit::CannotObserve => 3,
+            Exit::Interrupted => 130,
+            Exit::Program(code) => code,
+        })
     }
 }
 

@@ -16,3 +16,4 @@ pub mod python;
 pub mod recorder;
 pub mod render;
 pub mod symbol;
+pub mod terminal;

@@ -1,14 +1,14 @@
 //! `pyalloc report`: renders a profile. Needs no privilege.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use crate::exit::{Exit, Failure};
-use crate::output::{reason, sudo_owner, write_atomically};
+use crate::output::{sudo_owner, write_atomically};
 use crate::profile::file;
 use crate::render::{self, Format, Ledger, Options, Value};
+use crate::terminal::{self, Stream};
 
 /// Render a profile that `pyalloc trace` wrote.
 #[derive(Args, Debug)]
@@ -89,45 +89,21 @@ pub fn run(args: &ReportArgs) -> Result<Exit, Failure> {
         Some(path) => {
             write_atomically(path, sudo_owner(), |out| out.write_all(text.as_bytes())).map_err(Failure::usage)?;
         }
-        None => print(&text)?,
+        None => terminal::print(Stream::Output, &text)?,
     }
     Ok(Exit::Fine)
 }
 
 fn options(args: &ReportArgs) -> Options {
-    let terminal = args.output.is_none() && io::stdout().is_terminal();
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let of_stream = match args.output {
+        Some(_) => terminal::options_of_file(),
+        None => terminal::options(Stream::Output),
+    };
     Options {
         ledger: args.ledger.into(),
         value: args.value.map(Value::from),
         top: usize::from(args.top),
-        colour: terminal && !no_colour,
-        width: if terminal {
-            terminal_width()
-        } else {
-            render::DEFAULT_WIDTH
-        },
-    }
-}
-
-fn terminal_width() -> usize {
-    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
-    if columns == 0 {
-        render::DEFAULT_WIDTH
-    } else {
-        columns.clamp(render::MIN_WIDTH, render::DEFAULT_WIDTH)
-    }
-}
-
-/// A reader that had enough (`| head`) is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::usage(format_args!(
-            "cannot write the report to standard output: {}",
-            reason(&error)
-        ))),
-        _ => Ok(()),
+        ..of_stream
     }
 }
 

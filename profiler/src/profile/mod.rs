@@ -127,6 +127,8 @@ pub enum End {
     Killed(i32),
     /// It executed another program.
     Executed,
+    /// It ended, and how is not known.
+    Vanished,
 }
 
 /// What kind of code a frame is.

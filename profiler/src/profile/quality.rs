@@ -20,12 +20,22 @@ pub struct Quality {
     pub target_cpu_ms: u64,
     /// Cost of a probe hit at an emulated site, ns, measured at the start; 0 if it could not be measured.
     pub hit_cost_ns: u64,
+    /// Cost of a function's return that is probed too, ns, measured at the start; 0 if it could not be measured.
+    pub return_cost_ns: u64,
     /// Milliseconds it took to attach.
     pub attach_ms: u64,
     /// How probes were linked: "uprobe_multi with sessions", "perf events", ...
     pub links: String,
     /// Milliseconds between the last reading of the pool headers and the end; `None` if they were read at the end.
     pub pools_read_before_end_ms: Option<u64>,
+}
+
+impl Quality {
+    /// CPU time of the target for its probes, ms: traps by what one was measured to cost, programs as they were timed.
+    pub fn cost_of(&self, hits: u64, returns: u64, program_ns: u64) -> u64 {
+        let traps = hits.saturating_mul(self.hit_cost_ns).saturating_add(returns.saturating_mul(self.return_cost_ns));
+        traps.saturating_add(program_ns) / 1_000_000
+    }
 }
 
 /// What a count means for the reader of a report.
@@ -136,6 +146,11 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             "code_unknown",
             Unknown,
             "frames without a name, because there was no room to record their code; their bytes are counted",
+        ),
+        Counter::MissedFrees => (
+            "missed_frees",
+            Seen,
+            "blocks given back by a function that is not probed, noticed when their address was handed out again",
         ),
         Counter::PoolsOpened => (
             "pools_opened",

@@ -7,8 +7,12 @@ mod target;
 
 use std::io::{self, Write};
 
+use crate::exit::{Exit, Failure};
+use crate::kernel::{Kernel, LinkKind, Settings};
 use crate::process::Pid;
 use crate::process::image::Image;
+use crate::python::Interpreter;
+use crate::terminal::{self, Stream};
 
 /// Tell what this kernel, this user and a process allow, and how to get what is missing
 #[derive(clap::Args, Debug)]
@@ -64,14 +68,37 @@ pub enum Health {
     Lacking,
 }
 
-impl Health {
-    /// The program's exit code.
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Ready => 0,
-            Self::Lacking => 3,
-        }
-    }
+/// Runs the command.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn command(args: &DoctorArgs) -> Result<Exit, Failure> {
+    let seams = Seams { probe_support: &probe_support, python: &find_python };
+    let mut text = Vec::new();
+    let health = run(args, &seams, &mut text).map_err(Failure::cannot_observe)?;
+    terminal::print(Stream::Output, &String::from_utf8_lossy(&text))?;
+    Ok(match health {
+        Health::Ready => Exit::Fine,
+        Health::Lacking => Exit::CannotObserve,
+    })
+}
+
+fn probe_support() -> ProbeSupport {
+    let load = |links| Kernel::load(Settings { max_live_blocks: 1024, links: Some(links) });
+    let attempt = |links| load(links).map(drop).map_err(|error| error.to_string());
+    ProbeSupport { uprobe_multi: attempt(LinkKind::Multi), session: attempt(LinkKind::Session) }
+}
+
+fn find_python(pid: Pid) -> Result<PythonFound, String> {
+    let found = Interpreter::discover(pid).map_err(|refusal| refusal.to_string())?;
+    Ok(PythonFound {
+        version: found.version.to_string(),
+        minor: found.version.minor,
+        free_threaded: found.version.free_threaded,
+        code_dealloc: found.code_dealloc().map(|function| function.address),
+        runtime: found.runtime,
+        image: found.image,
+    })
 }
 
 /// Examines the machine and the process, and writes what was found.

@@ -16,8 +16,8 @@ use crate::kernel::{Kernel, LinkKind, Settings};
 use crate::output;
 use crate::profile::Profile;
 use crate::render::{self, Format};
+use crate::terminal::{self, Stream};
 
-use end::End;
 use record::Recording;
 use target::Target;
 
@@ -78,7 +78,7 @@ async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
     let end = recording.run(args.duration).await?;
     let finished = recording.finish(&end)?;
     if !args.quiet {
-        show(&finished.profile, &path, finished.launched);
+        show(&finished.profile, &path, finished.launched)?;
     }
     Ok(finished.exit)
 }
@@ -88,10 +88,14 @@ fn default_path(target: &Target) -> PathBuf {
 }
 
 /// The report goes to standard output; beside a launched program's own output, to standard error.
-fn show(profile: &Profile, path: &Path, launched: bool) {
-    let stream = if launched { render::Stream::Error } else { render::Stream::Output };
-    let _ = (profile, path, stream, Format::Text);
-    todo!()
+fn show(profile: &Profile, path: &Path, launched: bool) -> Result<(), Failure> {
+    let stream = if launched { Stream::Error } else { Stream::Output };
+    let text = render::render(profile, Format::Text, &terminal::options(stream)).map_err(Failure::cannot_observe)?;
+    let shown = path.display();
+    let next = format!(
+        "\nProfile: {shown}\nFlamegraph: pyalloc report {shown} --format flamegraph -o flamegraph.svg\n"
+    );
+    terminal::print(stream, &(text + &next))
 }
 
 /// "30s", "5m", "1h", "500ms", or plain seconds.

@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::kernel::{Kernel, Ring};
 use crate::output;
 use crate::process::launch::{Fate, Launched};
-use crate::process::{Identity, Pid};
+use crate::process::Identity;
 use crate::profile::{self, Profile, Trace, file};
 use crate::python::Interpreter;
 use crate::recorder::{Recorder, Start};
@@ -155,7 +155,7 @@ impl Recording {
                 lifecycle::EXITED => {
                     *exit_status = Some(event.code.cast_signed());
                     // The leader may end before the process's other threads.
-                    if !is_alive(*identity) {
+                    if !identity.is_alive() {
                         end = Some(End::Exited(*exit_status));
                     }
                 }
@@ -171,7 +171,7 @@ impl Recording {
         if let Some(end) = self.drain() {
             return Ok(Some(end));
         }
-        if !is_alive(self.identity) {
+        if !self.identity.is_alive() {
             return Ok(Some(End::Exited(self.exit_status)));
         }
         if self.settling {
@@ -220,11 +220,6 @@ impl Signals {
 
 fn far_away() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(1 << 30)
-}
-
-/// Whether any thread of the process still runs.
-fn is_alive(identity: Identity) -> bool {
-    identity.is_alive()
 }
 
 /// Lets the launched program go on to its end, and waits for it.

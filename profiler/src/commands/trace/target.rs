@@ -8,6 +8,7 @@ use profiler_common::config::{ProcessConfig, process_flags};
 use super::TraceArgs;
 use crate::exit::Failure;
 use crate::kernel::plan::{self, NoAllocator, Python};
+use crate::kernel::release::Release;
 use crate::kernel::site::SiteRules;
 use crate::kernel::{Kernel, ProbePlan};
 use crate::process::image::Image;
@@ -145,11 +146,9 @@ fn ended_early(name: &str, fate: Fate) -> Failure {
     Failure::cannot_observe(format!("{name} {how} before it ran a python interpreter"))
 }
 
-/// The rules of the running kernel for probe sites.
-pub fn site_rules() -> SiteRules {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    SiteRules::for_kernel(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+/// The rules of the running kernel for probe sites; those of an old one if it does not tell its version.
+fn site_rules() -> SiteRules {
+    Release::running().map_or(SiteRules::for_kernel(0, 0), Release::site_rules)
 }
 
 fn executable(pid: Pid, images: &[Image]) -> Option<usize> {

@@ -80,12 +80,13 @@ fn write_mappings(page: &mut Page, profile: &Profile) {
     }
 }
 
-const ORIGINS: [(MappingOrigin, &str); 5] = [
+const ORIGINS: [(MappingOrigin, &str); 6] = [
     (MappingOrigin::AllocatorBrk, "C allocator, by brk"),
     (MappingOrigin::AllocatorMmap, "C allocator, by mmap"),
     (MappingOrigin::PymallocArena, "arenas of pymalloc"),
     (MappingOrigin::Anonymous, "program, no file"),
     (MappingOrigin::File, "program, of files"),
+    (MappingOrigin::ThreadStack, "stacks of threads"),
 ];
 
 fn line(page: &mut Page, name: &str, value: &str, note: &str) {

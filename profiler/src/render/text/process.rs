@@ -55,6 +55,7 @@ fn end_in_words(end: &End) -> String {
         End::Exited(code) => format!("the process ended with exit code {code}"),
         End::Killed(signal) => format!("the process was ended by signal {signal}{}", signal_name(*signal)),
         End::Executed => "the process executed another program".to_owned(),
+        End::Vanished => "the process ended; how is not known".to_owned(),
     }
 }
 
