@@ -10,7 +10,7 @@ use regex::Regex;
 /// Uses by room.
 type Table = BTreeMap<String, BTreeSet<String>>;
 
-/// The rows "| `room` | what it is for | `room`, `room` |" below the heading "## Rooms"; "everything" is every room.
+/// The rows "| `room` | what it is for | `room`, `room` |" below the heading "## Rooms".
 fn table() -> Table {
     let text = include_str!("../../ARCHITECTURE.md");
     let section = text
@@ -23,24 +23,12 @@ fn table() -> Table {
             .map(|found| found[1].to_owned())
             .collect::<BTreeSet<_>>()
     };
-    let rows = section.lines().filter(|line| line.starts_with("| `")).map(|line| {
-        let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
-        (names(cells[0]).pop_first().expect("a room's name"), cells[2])
-    });
-    let rows: BTreeMap<String, &str> = rows.collect();
-    let all: BTreeSet<String> = rows.keys().cloned().collect();
-    rows.iter()
-        .map(|(room, uses)| {
-            (
-                room.clone(),
-                if uses.trim() == "everything" {
-                    all.clone()
-                } else {
-                    names(uses)
-                },
-            )
-        })
-        .collect()
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        (names(cells[0]).pop_first().expect("a room's name"), names(cells[2]))
+    })
+    .collect()
 }
 
 /// The room of a file below `profiler/src`; the crate's roots have none.
