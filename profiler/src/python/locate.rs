@@ -139,7 +139,10 @@ pub(super) fn locate(pid: Pid) -> Result<Located, NotPython> {
     // The library first: a program that links to it may define a copy of the symbol.
     images.sort_by_key(|image| !image.file_name().starts_with("libpython"));
     images.retain(|image| image.export("_PyRuntime").is_some());
-    let running = images.iter().position(|image| runs(image, &memory)).unwrap_or(0);
+    let running = match images.len() {
+        0 | 1 => 0,
+        _ => images.iter().position(|image| runs(image, &memory)).unwrap_or(0),
+    };
     if images.is_empty() {
         return Err(
             old_python(&named).map_or(NotPython::NoInterpreter { pid, program }, |version| {
