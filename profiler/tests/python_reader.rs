@@ -120,7 +120,19 @@ fn functions_for_probes_are_where_the_file_has_them() {
             let at = usize::try_from(function.file_offset).expect("an offset");
             assert_eq!(interpreter.image.data[at..at + 16], running);
         }
+        if let Some(vaddr) = local_symbol(&interpreter.image.data, "code_dealloc") {
+            assert_eq!(interpreter.code_dealloc().map(|function| function.vaddr), Some(vaddr));
+            println!("{}: code_dealloc by symbol", python.display());
+        }
     }
+}
+
+/// Address of a symbol that is not exported; `None` in a stripped file.
+fn local_symbol(data: &[u8], name: &str) -> Option<u64> {
+    use object::{Object as _, ObjectSymbol as _};
+    let file = object::File::parse(data).expect("an ELF file");
+    let symbol = file.symbol_by_name(name)?;
+    Some(symbol.address())
 }
 
 #[test]
@@ -199,6 +211,7 @@ fn start_copy(copy: &Path) -> Target {
 fn debug_builds_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(python) = copy_of_static_python(folder.path(), "python3.11d") else {
+        println!("not tested: needs /usr/bin/python3.11");
         return;
     };
     let target = start_copy(&python);
@@ -212,6 +225,7 @@ fn a_deleted_program_with_an_odd_path_is_found() {
     let odd = folder.path().join("a path\nwith breaks");
     fs::create_dir(&odd).expect("a folder");
     let (true, Some(python)) = (root, copy_of_static_python(&odd, "service")) else {
+        println!("not tested: needs root, to open the file behind a mapping, and /usr/bin/python3.11");
         return;
     };
     let target = start_copy(&python);
