@@ -8,7 +8,7 @@ use super::slot::Libc;
 use super::threads;
 use super::version::{FileName, Version};
 use crate::process::Pid;
-use crate::process::image::{Image, executable_files};
+use crate::process::image::{Image, ImageError, executable_files};
 use crate::process::maps::{self, Region};
 use crate::process::memory::ProcessMemory;
 
@@ -46,6 +46,16 @@ pub enum NotPython {
         pid: Pid,
         /// The system's word.
         source: io::Error,
+    },
+    /// The file that should hold the interpreter could not be read.
+    #[error(
+        "cannot look for the interpreter of process {pid}: {source}; run pyalloc with sudo, which also reads deleted files"
+    )]
+    Image {
+        /// The pid asked for.
+        pid: Pid,
+        /// Which file, and why.
+        source: ImageError,
     },
     /// Another program.
     #[error(
@@ -135,19 +145,14 @@ pub(super) fn locate(pid: Pid) -> Result<Located, NotPython> {
         .copied()
         .filter(|region| is_program(region, &exe) || is_python_name(region))
         .collect();
-    let mut images = open_all(pid, &named, &regions);
-    // The library first: a program that links to it may define a copy of the symbol.
-    images.sort_by_key(|image| !image.file_name().starts_with("libpython"));
-    images.retain(|image| image.export("_PyRuntime").is_some());
-    let running = images.iter().position(|image| runs(image, &memory)).unwrap_or(0);
-    if images.is_empty() {
-        return Err(
-            old_python(&named).map_or(NotPython::NoInterpreter { pid, program }, |version| {
-                NotPython::Unsupported { pid, version }
-            }),
-        );
-    }
-    let image = images.swap_remove(running);
+    let (images, unread) = open_all(pid, &named, &regions);
+    let Some(image) = choose(images, &memory) else {
+        return Err(match (unread, old_python(&named)) {
+            (Some(source), _) => NotPython::Image { pid, source },
+            (None, Some(version)) => NotPython::Unsupported { pid, version },
+            (None, None) => NotPython::NoInterpreter { pid, program },
+        });
+    };
     let (version, layout) = identify(pid, &image)?;
     let libc = libc_of(pid, &files, &regions);
     Ok(Located {
@@ -157,6 +162,18 @@ pub(super) fn locate(pid: Pid) -> Result<Located, NotPython> {
         libc,
         memory,
     })
+}
+
+/// The image that holds the interpreter: of several the one that runs, else the library, because a program that
+/// links to it may define a copy of the symbol.
+fn choose(mut images: Vec<Image>, memory: &ProcessMemory) -> Option<Image> {
+    images.retain(|image| image.export("_PyRuntime").is_some());
+    images.sort_by_key(|image| !image.file_name().starts_with("libpython"));
+    let chosen = match images.len() {
+        0 | 1 => 0,
+        _ => images.iter().position(|image| runs(image, memory)).unwrap_or(0),
+    };
+    (chosen < images.len()).then(|| images.swap_remove(chosen))
 }
 
 /// The version and layout of the interpreter's file.
@@ -178,11 +195,17 @@ fn identify(pid: Pid, image: &Image) -> Result<(Version, &'static Layout), NotPy
     }
 }
 
-fn open_all(pid: Pid, files: &[&Region], regions: &[Region]) -> Vec<Image> {
-    files
-        .iter()
-        .filter_map(|region| Image::open(pid, region, regions).ok())
-        .collect()
+/// The files that can be read, and why the first of the others cannot.
+fn open_all(pid: Pid, files: &[&Region], regions: &[Region]) -> (Vec<Image>, Option<ImageError>) {
+    let mut unread = None;
+    let mut images = Vec::new();
+    for region in files {
+        match Image::open(pid, region, regions) {
+            Ok(image) => images.push(image),
+            Err(error) => unread = unread.or(Some(error)),
+        }
+    }
+    (images, unread)
 }
 
 fn libc_of(pid: Pid, files: &[&Region], regions: &[Region]) -> Libc {
@@ -191,7 +214,7 @@ fn libc_of(pid: Pid, files: &[&Region], regions: &[Region]) -> Libc {
         .copied()
         .filter(|region| Libc::is_part(file_name(region)))
         .collect();
-    Libc::of(open_all(pid, &parts, regions).iter())
+    Libc::of(open_all(pid, &parts, regions).0.iter())
 }
 
 /// Whether an initialized interpreter lies in the image.
@@ -261,5 +284,20 @@ fn no_exe(pid: Pid, source: io::Error) -> NotPython {
     match source.kind() {
         io::ErrorKind::NotFound if Path::new(&format!("/proc/{pid}")).exists() => NotPython::NoProgram { pid },
         _ => refusal(pid, source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_a_missing_right_from_a_missing_process() {
+        let said = |number| refusal(Pid(7), io::Error::from_raw_os_error(number)).to_string();
+        assert!(said(libc::EACCES).ends_with("run pyalloc with sudo"));
+        assert!(said(libc::EPERM).starts_with("no permission to read the memory of process 7"));
+        assert!(said(libc::ENOENT).starts_with("no process has the pid 7"));
+        assert!(said(libc::ESRCH).starts_with("no process has the pid 7"));
+        assert!(said(libc::EIO).starts_with("cannot read /proc/7"));
     }
 }

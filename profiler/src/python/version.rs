@@ -146,11 +146,13 @@ fn py_version(image: &Image) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
-/// The micro version from the text `PY_VERSION` in the file's constants; `None` unless there is exactly one.
+/// The micro version from the text `PY_VERSION` in the file's constants; `None` where texts disagree.
 ///
-/// CPython before 3.11 exports no number that holds it.
+/// CPython before 3.11 exports no number that holds it. The linker may have merged the text with the end of
+/// another, a path mostly. For display only.
 fn micro_from_text(data: &[u8], minor: u8) -> Option<u8> {
-    let pattern = regex::bytes::Regex::new(&format!(r"(?-u)\x003\.{minor}\.(\d{{1,2}})\+?\x00")).ok()?;
+    let pattern = format!(r"(?-u)[^0-9.]3\.{minor}\.(\d{{1,2}})\+?\x00");
+    let pattern = regex::bytes::Regex::new(&pattern).ok()?;
     let mut found = None;
     for captures in pattern.captures_iter(data) {
         let micro = std::str::from_utf8(&captures[1]).ok()?.parse().ok()?;
@@ -211,6 +213,7 @@ mod tests {
         assert_eq!(micro_from_text(b"x\x003.9.18\x00y", 9), Some(18));
         assert_eq!(micro_from_text(b"x\x003.9.18+\x00y", 9), Some(18));
         assert_eq!(micro_from_text(b"x\x003.9.18\x00\x003.9.2\x00y", 9), None);
-        assert_eq!(micro_from_text(b"x3.9.18\x00y", 9), None);
+        assert_eq!(micro_from_text(b"/opt/3.9.18\x00y", 9), Some(18));
+        assert_eq!(micro_from_text(b"x3.9.18-y\x0013.9.2\x00", 9), None);
     }
 }

@@ -42,7 +42,7 @@ mod tests {
             (FrameKind::Stdlib, "/usr/lib/python3.11/json/decoder.py"),
             (
                 FrameKind::Stdlib,
-                "/root/.pyenv/versions/3.13.0/lib/python3.13/threading.py",
+                "/home/me/.pyenv/versions/3.13.0/lib/python3.13/threading.py",
             ),
             (FrameKind::Stdlib, "/opt/py/lib64/python3.13t/asyncio/events.py"),
             (FrameKind::Stdlib, "/usr/lib/python311.zip/json/__init__.py"),

@@ -1,0 +1,113 @@
+//! The interpreters at hand, and workloads that tell their own truth.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::{env, fs};
+
+use pyalloc::process::Pid;
+
+/// The folder of the workloads.
+pub fn workload(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/workloads")
+        .join(name)
+}
+
+/// Every interpreter found: pyenv's, Debian's, and those in `PYALLOC_TEST_PYTHONS` (paths joined by colons).
+pub fn interpreters() -> Vec<PathBuf> {
+    let home = env::var_os("HOME").unwrap_or_default();
+    let versions = fs::read_dir(Path::new(&home).join(".pyenv/versions"));
+    let mut found: Vec<PathBuf> = versions
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin/python"))
+        .collect();
+    found.push("/usr/bin/python3.11".into());
+    let more = env::var_os("PYALLOC_TEST_PYTHONS").unwrap_or_default();
+    found.extend(env::split_paths(&more).filter(|path| !path.as_os_str().is_empty()));
+    found.retain(|path| path.is_file());
+    found.sort();
+    assert!(
+        !found.is_empty(),
+        "no interpreter found: install one, or name it in PYALLOC_TEST_PYTHONS"
+    );
+    found
+}
+
+/// The minor version of a Python 3 interpreter, `None` for Python 2.
+pub fn minor_version(python: &Path) -> Option<u8> {
+    let code = "import sys; print('%d %d' % sys.version_info[:2])";
+    let output = Command::new(python).args(["-c", code]).output().expect("python runs");
+    let text = String::from_utf8(output.stdout).expect("python prints text");
+    let minor = text.trim().strip_prefix("3 ")?;
+    Some(minor.parse().expect("a version"))
+}
+
+/// The interpreters of 3.8 and later, with their minor version.
+pub fn known_interpreters() -> Vec<(PathBuf, u8)> {
+    let known = |path: PathBuf| {
+        minor_version(&path)
+            .filter(|minor| *minor >= 8)
+            .map(|minor| (path, minor))
+    };
+    interpreters().into_iter().filter_map(known).collect()
+}
+
+/// A running process; killed when dropped.
+pub struct Target {
+    /// The process.
+    pub child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Target {
+    /// Starts a program with pipes for its standard input and output.
+    pub fn start(program: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        Self::start_command(Command::new(program).args(arguments))
+    }
+
+    /// As [`Self::start`].
+    pub fn start_command(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the target starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, lines }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> Pid {
+        Pid(self.child.id())
+    }
+
+    /// The next line that it prints.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("the target prints a line");
+        line
+    }
+
+    /// Waits until a thread is in a system call with these first words ("0 0x5" is read from descriptor 5).
+    pub fn wait_in_call(&self, tid: u64, call: &str) {
+        let path = format!("/proc/{}/task/{tid}/syscall", self.pid());
+        loop {
+            let now = fs::read_to_string(&path).expect("the right to trace the target");
+            if now.starts_with(&format!("{call} ")) {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
