@@ -56,9 +56,23 @@ pub enum Counter {
     BodyNanos = 24,
     /// Blocks whose free was not seen: their address was handed out again.
     MissedFrees = 25,
+    /// Stacks whose native frames were walked.
+    NativeWalks = 26,
+    /// Native frames walked.
+    NativeFrames = 27,
+    /// Native walks that ended at an address outside the mappings known to userspace.
+    NativeUnmapped = 28,
+    /// Native walks that ended in code without unwinding information.
+    NativeNoTable = 29,
+    /// Native walks that ended in code whose unwinding rule the tables cannot express.
+    NativeUnsupported = 30,
+    /// Native walks cut short by a failed read of the stack.
+    NativeReadFailed = 31,
+    /// Native walks that reached `MAX_NATIVE_FRAMES`.
+    NativeTruncated = 32,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 26;
+    pub const COUNT: u32 = 33;
 }

@@ -8,3 +8,5 @@ pub mod kernel;
 pub mod ledger;
 pub mod process;
 pub mod profile;
+pub mod symbol;
+pub mod unwind;

@@ -125,6 +125,11 @@ impl Image {
         self.exports.get(name).copied()
     }
 
+    /// All that the file exports, in no order.
+    pub fn exports(&self) -> impl Iterator<Item = (&str, Symbol)> {
+        self.exports.iter().map(|(name, symbol)| (name.as_str(), *symbol))
+    }
+
     /// The address in the target of an exported symbol.
     pub fn address_of(&self, name: &str) -> Option<u64> {
         self.export(name).map(|symbol| self.bias.wrapping_add(symbol.vaddr))

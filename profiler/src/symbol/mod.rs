@@ -1,0 +1,3 @@
+//! Frames become names; a missing name is a value with a reason.
+
+pub mod native;
