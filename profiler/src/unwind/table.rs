@@ -9,7 +9,7 @@ use gimli::{
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use object::elf::PT_GNU_EH_FRAME;
-use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{Endianness, Object as _, ObjectSection as _};
 use profiler_common::unwind::{ROW_STEPS, Row, cfa, rbp};
 
