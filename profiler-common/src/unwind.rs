@@ -84,8 +84,12 @@ pub struct NativeProcess {
     pub first: u32,
     /// How many.
     pub count: u32,
+    /// Another with every change, never 0: rows found before a change are not to be used after it.
+    pub generation: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
 }
 
 const _: () = assert!(core::mem::size_of::<Row>() == 8);
 const _: () = assert!(core::mem::size_of::<NativeMapping>() == 32);
-const _: () = assert!(core::mem::size_of::<NativeProcess>() == 8);
+const _: () = assert!(core::mem::size_of::<NativeProcess>() == 16);

@@ -49,11 +49,28 @@ pub struct Walk {
     depth: u64,
     /// Where they go in `Thread::frames`: the number of Python frames.
     first: u64,
+    /// The frame's row.
+    row: Row,
     /// The mapping that the last frame was in, where the next is likely to be.
     mapping: NativeMapping,
     /// The saved rbp where compilers put it mostly, and the return address: the 16 bytes below the frame address.
     saved: [u64; 2],
+    /// Rows found lately, by [`place_of`]: a thread allocates from the same places again and again, and both searches
+    /// together take ten times as long as a look here.
+    recent: [Recent; RECENT],
 }
+
+/// A row found lately.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Recent {
+    /// Address in the lower 48 bits, generation of the process's mappings above.
+    key: u64,
+    row: Row,
+}
+
+/// Must be a power of two.
+const RECENT: usize = 64;
 
 /// Reads a field of the walk from memory.
 macro_rules! get {
@@ -110,7 +127,7 @@ fn frames(thread: *mut Thread, slot: u32) -> u32 {
     set!(thread, hash, 0);
     set!(thread, depth, 0);
     set!(thread, mapping, NO_MAPPING);
-    // SAFETY: the value is replaced whole by userspace; it is 8 bytes and read at once.
+    // SAFETY: the value is replaced whole by userspace; torn reads lead at worst to a failed look-up.
     let Some(process) = (unsafe { NATIVE_PROCESSES.get(&slot) }) else {
         return native::UNMAPPED;
     };
@@ -137,12 +154,16 @@ const NO_MAPPING: NativeMapping = NativeMapping {
 fn step(thread: *mut Thread, process: NativeProcess) -> u32 {
     // A return address may lie behind its function's end (after a call that does not return): the call is before it.
     let call = get!(thread, pc).wrapping_sub(1);
-    if !find_mapping(thread, process, call) {
-        return store(thread, native::UNMAPPED);
+    if !recall(thread, process, call) {
+        if !find_mapping(thread, process, call) {
+            return store(thread, native::UNMAPPED);
+        }
+        let Some(row) = find_row(thread, call) else {
+            return store(thread, native::NO_TABLE);
+        };
+        remember(thread, process, call, row);
     }
-    let Some(row) = find_row(thread, call) else {
-        return store(thread, native::NO_TABLE);
-    };
+    let row = get!(thread, row);
     match row.cfa {
         cfa::EVALUATOR => return native::EVALUATOR,
         cfa::END => return store(thread, native::END),
@@ -171,6 +192,36 @@ fn store(thread: *mut Thread, then: u32) -> u32 {
     set!(thread, depth, depth + 1);
     set!(thread, hash, mix(get!(thread, hash), pc));
     then
+}
+
+/// Where an address's row is kept: folds the bits in which return addresses differ.
+#[inline(always)]
+fn place_of(address: u64) -> usize {
+    (address ^ address >> 7 ^ address >> 14) as usize & (RECENT - 1)
+}
+
+#[inline(always)]
+fn key_of(process: NativeProcess, address: u64) -> u64 {
+    u64::from(process.generation) << 48 | address & 0xffff_ffff_ffff
+}
+
+/// Makes `Walk::row` the address's if it was found lately.
+#[inline(always)]
+fn recall(thread: *mut Thread, process: NativeProcess, address: u64) -> bool {
+    let place = place_of(address);
+    // SAFETY: the place is below the array's length; else as in `get`.
+    let known = unsafe { (&raw const (*thread).native.recent[place]).read_volatile() };
+    set!(thread, row, known.row);
+    known.key == key_of(process, address)
+}
+
+/// Makes `Walk::row` the row found, for now and later.
+#[inline(always)]
+fn remember(thread: *mut Thread, process: NativeProcess, address: u64, row: Row) {
+    let (place, key) = (place_of(address), key_of(process, address));
+    // SAFETY: as in `recall`.
+    unsafe { (&raw mut (*thread).native.recent[place]).write_volatile(Recent { key, row }) };
+    set!(thread, row, row);
 }
 
 /// Makes `Walk::mapping` the one that holds an address.

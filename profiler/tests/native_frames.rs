@@ -1,5 +1,7 @@
 //! Native frames of a real extension module in real interpreters: `tests/workloads/native_ext`.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -118,6 +120,7 @@ struct Trace {
     pid: Pid,
     stacks: Vec<StackEvent>,
     code_mapped: u32,
+    timed: (u64, u64),
 }
 
 impl Trace {
@@ -138,6 +141,7 @@ impl Trace {
             pid,
             stacks: Vec::new(),
             code_mapped: 0,
+            timed: (0, 0),
         }
     }
 
@@ -176,6 +180,18 @@ impl Trace {
             wants_return: true,
         };
         self.kernel.attach(self.pid, &[point]).unwrap();
+    }
+
+    /// Time in the programs per call of malloc since the last time this was asked, ns.
+    fn body_ns(&mut self) -> u64 {
+        use profiler_common::counter::Counter;
+        let counters = self.kernel.counters().unwrap();
+        let now = (
+            counters[Counter::BodyNanos as usize],
+            counters[Counter::ReturnHits as usize],
+        );
+        let before = std::mem::replace(&mut self.timed, now);
+        (now.0 - before.0) / (now.1 - before.1).max(1)
     }
 
     fn drain(&mut self) {
@@ -346,8 +362,11 @@ fn costs_of_walking() {
     trace.attach_malloc();
     trace.configure(0);
     let without = best(&mut target);
+    let body_without = trace.body_ns();
     trace.configure(process_flags::NATIVE);
     let with = best(&mut target);
+    let body_with = trace.body_ns();
+    println!("ns in the programs per malloc: {body_without}, with native frames {body_with}");
     trace.drain();
     let frames = trace
         .named()
@@ -358,7 +377,7 @@ fn costs_of_walking() {
     println!("ns per malloc: untraced {untraced}, traced {without}, with native frames {with} ({frames:?} frames)");
 }
 
-/// `PYALLOC_TABLES=a.so:b.so cargo test --release tables_of -- --nocapture` says what their tables cost.
+/// `PYALLOC_TABLES=a.so:b.so cargo test --release costs_of_tables -- --nocapture` says what their tables cost.
 #[test]
 fn costs_of_tables() {
     use std::os::unix::fs::MetadataExt as _;

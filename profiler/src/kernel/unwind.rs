@@ -109,9 +109,11 @@ impl NativeMaps {
         mappings: &[NativeMapping],
     ) -> Result<bool, KernelError> {
         let old = self.processes.get(&slot, 0).ok().map(|raw| raw.0);
-        let Some(process) = self.find_room(mappings.len()) else {
+        let Some(mut process) = self.find_room(mappings.len()) else {
             return Ok(false);
         };
+        // The kernel side compares 16 bits of it.
+        process.generation = old.map_or(0, |old| old.generation) % 0xffff + 1;
         // Written elsewhere first and then switched to: a walk sees the old ones or the new ones, never both.
         write(ebpf, MAPPINGS, process.first, mappings)?;
         self.processes
@@ -150,7 +152,12 @@ impl NativeMaps {
             }
             first = start + length;
         }
-        (self.limits.mappings - first >= count).then_some(NativeProcess { first, count })
+        (self.limits.mappings - first >= count).then_some(NativeProcess {
+            first,
+            count,
+            generation: 0,
+            reserved: 0,
+        })
     }
 }
 
