@@ -56,11 +56,25 @@ pub enum Counter {
     BodyNanos = 24,
     /// Blocks whose free was not seen: their address was handed out again.
     MissedFrees = 25,
+    /// Stacks whose native frames were walked.
+    NativeWalks = 26,
+    /// Native frames walked.
+    NativeFrames = 27,
+    /// Native walks that ended at an address outside the mappings known to userspace.
+    NativeUnmapped = 28,
+    /// Native walks that ended in code without unwinding information.
+    NativeNoTable = 29,
+    /// Native walks that ended in code whose unwinding rule the tables cannot express.
+    NativeUnsupported = 30,
+    /// Native walks cut short by a failed read of the stack.
+    NativeReadFailed = 31,
+    /// Native walks that reached `MAX_NATIVE_FRAMES`.
+    NativeTruncated = 32,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 26;
+    pub const COUNT: u32 = 33;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -90,6 +104,13 @@ impl Counter {
         Self::CodeDeaths,
         Self::BodyNanos,
         Self::MissedFrees,
+        Self::NativeWalks,
+        Self::NativeFrames,
+        Self::NativeUnmapped,
+        Self::NativeNoTable,
+        Self::NativeUnsupported,
+        Self::NativeReadFailed,
+        Self::NativeTruncated,
     ];
 }
 

@@ -65,8 +65,29 @@ pub struct NewStack {
     pub status: u32,
     /// Number of native frames after the Python ones.
     pub native_depth: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// One of [`native`].
+    pub native_status: u32,
+}
+
+/// The values of [`NewStack::native_status`]: why the walk of native frames ended. The frames so far are right.
+pub mod native {
+    /// It was not asked for.
+    pub const OFF: u32 = 0;
+    /// Python's evaluation loop was reached: the Python frames go on from there.
+    pub const EVALUATOR: u32 = 1;
+    /// The outermost frame was reached.
+    pub const END: u32 = 2;
+    /// The last address is in no mapping that userspace has told of: generated code, the vdso, or a library that was
+    /// opened a moment ago.
+    pub const UNMAPPED: u32 = 3;
+    /// The last address is in code without unwinding information.
+    pub const NO_TABLE: u32 = 4;
+    /// The last address is in code whose unwinding rule is of a form that the tables cannot express.
+    pub const UNSUPPORTED: u32 = 5;
+    /// The stack could not be read.
+    pub const READ_FAILED: u32 = 6;
+    /// [`crate::unwind::MAX_NATIVE_FRAMES`] frames were walked and there were more.
+    pub const LIMIT: u32 = 7;
 }
 
 /// A Python frame in 64 bits: serial of the code object (upper 40) and `lasti` in code units of two bytes

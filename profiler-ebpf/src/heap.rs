@@ -11,6 +11,7 @@ use profiler_common::probe::{Cookie, Function};
 
 use crate::process::Current;
 use crate::registers::Registers;
+use crate::stack::Stack;
 use crate::thread::Thread;
 use crate::{clock, counters, stack, thread};
 
@@ -57,9 +58,10 @@ pub fn enter(config: &ProcessConfig, state: *mut Thread, regs: Registers, cookie
     }
 }
 
-/// The outermost allocating function returns `result`.
+/// The outermost allocating function returns `result`: settles realloc's old block and leaves the new one's address in
+/// the state; false if there is none.
 #[inline(always)]
-pub fn leave(config: &ProcessConfig, current: Current, state: *mut Thread, result: u64) {
+pub fn settle(config: &ProcessConfig, state: *mut Thread, result: u64) -> bool {
     // SAFETY: as in `enter`.
     let (function, size, pointer, old) =
         unsafe { ((*state).function as u8, (*state).size, (*state).pointer, (*state).old) };
@@ -68,14 +70,24 @@ pub fn leave(config: &ProcessConfig, current: Current, state: *mut Thread, resul
     let now_ms = clock::since_start_ms();
     if address == 0 {
         refused(config, &old, size, pointer, posix, now_ms);
-        return;
+        return false;
     }
     if old.stack != 0 {
         given_back(&old, now_ms);
     }
-    let Some(stack) = stack::capture(config, current, state) else {
-        return;
-    };
+    // SAFETY: as in `enter`.
+    unsafe {
+        (*state).block = address;
+        (*state).now_ms = u64::from(now_ms);
+    }
+    true
+}
+
+/// Counts the block that [`settle`] left in the state.
+#[inline(always)]
+pub fn handed_out(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
+    // SAFETY: as in `enter`.
+    let (address, size, now_ms) = unsafe { ((*state).block, (*state).size, (*state).now_ms as u32) };
     let key = BlockKey::new(config.slot, address);
     let mut missed = Block {
         stack: 0,

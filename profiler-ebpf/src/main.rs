@@ -16,6 +16,7 @@ mod counters;
 mod heap;
 mod lifecycle;
 mod mapping;
+mod native;
 mod pool;
 mod probe;
 mod process;

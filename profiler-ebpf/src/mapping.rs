@@ -69,7 +69,7 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
             ..EMPTY
         },
     };
-    send(config, current, event);
+    send(config, current, regs, event);
     0
 }
 
@@ -93,11 +93,11 @@ const EMPTY: Mapping = Mapping {
 };
 
 #[inline(always)]
-fn send(config: &ProcessConfig, current: Current, mut event: Mapping) {
+fn send(config: &ProcessConfig, current: Current, regs: Registers, mut event: Mapping) {
     if let Some(state) = thread::state(current) {
         event.via = via(state);
         if event.operation != mapping::MUNMAP {
-            event.stack = stack::capture(config, current, state).map_or(0, |stack| stack.key);
+            event.stack = stack::capture(config, current, state, regs).map_or(0, |stack| stack.key);
         }
     }
     event.header = ring::header(kind::MAPPING, config.slot, current);

@@ -4,16 +4,18 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
 use profiler_common::MAX_FRAMES;
-use profiler_common::config::ProcessConfig;
+use profiler_common::config::{ProcessConfig, process_flags};
 use profiler_common::counter::Counter;
-use profiler_common::event::{NewStack, kind, walk};
+use profiler_common::event::{NewStack, kind, native, walk};
 use profiler_common::ledger::{Block, StackSums, TEMPORARY_MS};
+use profiler_common::unwind::MAX_NATIVE_FRAMES;
 
 use crate::atomic::add;
 use crate::process::Current;
+use crate::registers::Registers;
 use crate::thread::Thread;
 use crate::walk::{Walked, mix};
-use crate::{counters, ring, walk as walker};
+use crate::{counters, native as unwinder, ring, walk as walker};
 
 /// Most distinct stacks of a trace.
 const MAX_STACKS: u32 = 1 << 18;
@@ -30,10 +32,18 @@ pub struct Stack {
 }
 
 /// Walks the running thread and finds or makes the place of its stack; `None` (counted) when the map is full.
+///
+/// `regs` are where the native walk starts, if the process is to have one.
 #[inline(always)]
-pub fn capture(config: &ProcessConfig, current: Current, thread: *mut Thread) -> Option<Stack> {
-    let walked = walker::python(config, current, thread);
+pub fn capture(config: &ProcessConfig, current: Current, thread: *mut Thread, regs: Registers) -> Option<Stack> {
+    let mut walked = walker::python(config, current, thread);
     count(walked.status);
+    let mut native_status = native::OFF;
+    if config.flags & process_flags::NATIVE != 0 {
+        walked = forgotten(thread, walked);
+        native_status = unwinder::walk(config.slot, thread, regs, walked.depth);
+        walked.hash = mix(walked.hash, unwinder::hash(thread));
+    }
     // Serials of code objects are unique over all processes, but a stack without frames is not.
     let key = mix(
         walked.hash,
@@ -42,11 +52,23 @@ pub fn capture(config: &ProcessConfig, current: Current, thread: *mut Thread) ->
     let sums = find_or_insert(key, config.slot)?;
     // SAFETY: map values stay valid while the program runs.
     unsafe {
-        if (*sums).sent == 0 && announce(config, current, thread, key, walked) {
+        if (*sums).sent == 0 && announce(config, current, thread, key, walked, native_status) {
             (*sums).sent = 1;
         }
     }
     Some(Stack { key, sums })
+}
+
+/// The same values, by way of memory: else the verifier would check the whole native walk anew for each way the Python
+/// walk can end, which is more than its limit.
+#[inline(always)]
+fn forgotten(thread: *mut Thread, walked: Walked) -> Walked {
+    // SAFETY: the thread's state is a map value that stays valid while the program runs.
+    unsafe {
+        let place = &raw mut (*thread).python;
+        place.write_volatile(walked);
+        place.read_volatile()
+    }
 }
 
 #[inline(always)]
@@ -78,13 +100,20 @@ fn find_or_insert(key: u64, slot: u32) -> Option<*mut StackSums> {
 
 /// Sends the frames; when the ring is full the stack's next event tries again.
 #[inline(always)]
-fn announce(config: &ProcessConfig, current: Current, thread: *mut Thread, key: u64, walked: Walked) -> bool {
-    let depth = if walked.depth as usize > MAX_FRAMES {
-        MAX_FRAMES as u32
-    } else {
-        walked.depth
+fn announce(
+    config: &ProcessConfig,
+    current: Current,
+    thread: *mut Thread,
+    key: u64,
+    walked: Walked,
+    native_status: u32,
+) -> bool {
+    let depth = at_most(walked.depth, MAX_FRAMES as u32);
+    let native_depth = match native_status {
+        native::OFF => 0,
+        _ => at_most(unwinder::depth(thread), MAX_NATIVE_FRAMES as u32),
     };
-    let length = size_of::<NewStack>() + depth as usize * size_of::<u64>();
+    let length = size_of::<NewStack>() + (depth + native_depth) as usize * size_of::<u64>();
     // SAFETY: the frames follow the event in `Thread` without a gap (both are made of u64s), and length is bounded by
     // their sizes.
     let bytes = unsafe {
@@ -93,12 +122,17 @@ fn announce(config: &ProcessConfig, current: Current, thread: *mut Thread, key: 
             key,
             depth,
             status: walked.status,
-            native_depth: 0,
-            reserved: 0,
+            native_depth,
+            native_status,
         };
         core::slice::from_raw_parts((&raw const (*thread).event).cast::<u8>(), length)
     };
     ring::output(bytes)
+}
+
+#[inline(always)]
+fn at_most(value: u32, limit: u32) -> u32 {
+    if value > limit { limit } else { value }
 }
 
 fn count(status: u32) {

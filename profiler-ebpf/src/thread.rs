@@ -10,9 +10,12 @@ use profiler_common::MAX_FRAMES;
 use profiler_common::counter::Counter;
 use profiler_common::event::NewStack;
 use profiler_common::ledger::Block;
+use profiler_common::unwind::MAX_NATIVE_FRAMES;
 
 use crate::counters;
+use crate::native::Walk;
 use crate::process::Current;
+use crate::walk::Walked;
 
 /// Most threads of all traced processes at once.
 const MAX_THREADS: u32 = 16384;
@@ -31,14 +34,26 @@ pub struct Thread {
     pub size: u64,
     /// realloc's old pointer, posix_memalign's out pointer.
     pub pointer: u64,
+    /// Where the outermost function returns to, which a return probe hides from a walk; 0 if not noted.
+    pub outer_return: u64,
+    /// At the return: the address of the block handed out.
+    pub block: u64,
+    /// At the return: milliseconds since the trace's start.
+    pub now_ms: u64,
+    /// At the return: when this hit's timing started; 0 if it is not timed.
+    pub started: u64,
     /// The block that realloc was given; size and stack 0 if it is not known.
     pub old: Block,
     /// Bytes of one frame, as read from the target.
     pub frame: [u64; 16],
+    /// What the walk of Python frames found.
+    pub python: Walked,
+    /// The walk of native frames.
+    pub native: Walk,
     /// Head of the record for a new stack; the frames follow it in memory.
     pub event: NewStack,
-    /// The stack.
-    pub frames: [u64; MAX_FRAMES],
+    /// The stack: Python frames, then native ones.
+    pub frames: [u64; MAX_FRAMES + MAX_NATIVE_FRAMES],
 }
 
 /// Keyed by tid.

@@ -23,6 +23,7 @@ const MAX_STEPS: usize = MAX_FRAMES + 64;
 const FRAME_BYTES: u32 = 128;
 
 /// What a walk found; the frames are in `Thread::frames`.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Walked {
     /// Frames stored.

@@ -75,7 +75,7 @@ mod tests {
             depth: 2,
             status: 0,
             native_depth: 1,
-            reserved: 0,
+            native_status: 0,
         };
         let mut bytes = bytemuck::bytes_of(&head).to_vec();
         for word in [10u64, 11, 12] {

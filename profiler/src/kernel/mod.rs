@@ -11,6 +11,7 @@ pub mod release;
 pub mod ring;
 pub mod site;
 mod sys;
+pub mod unwind;
 
 use std::collections::HashMap as StdHashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -20,11 +21,13 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use profiler_common::config::ProcessConfig;
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
+use profiler_common::unwind::{NativeMapping, Row};
 
 pub use links::LinkKind;
 pub use plan::{ProbePlan, ProbePoint};
 pub use maps::Raw;
 pub use ring::Ring;
+pub use unwind::NativeLimits;
 
 use crate::process::Pid;
 
@@ -68,6 +71,8 @@ pub struct Settings {
     pub max_live_blocks: u32,
     /// How to link probes; `None` takes the best the kernel has.
     pub links: Option<LinkKind>,
+    /// Room for walking native frames; `None` if no process will have `process_flags::NATIVE`.
+    pub native: Option<NativeLimits>,
 }
 
 /// The loaded kernel side. Dropping it detaches everything.
@@ -80,6 +85,7 @@ pub struct Kernel {
     codes: aya::maps::HashMap<aya::maps::MapData, u64, u64>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
     ring: Option<Ring>,
+    native: unwind::NativeMaps,
 }
 
 impl Kernel {
@@ -87,7 +93,12 @@ impl Kernel {
     pub fn load(settings: Settings) -> Result<Self, KernelError> {
         let offsets = btf::offsets()?;
         let start = sys::monotonic_ns();
-        let mut ebpf = EbpfLoader::new()
+        let native = settings.native.unwrap_or(NativeLimits::OFF);
+        let mut loader = EbpfLoader::new();
+        for (name, size) in unwind::sizes(native) {
+            loader.map_max_entries(name, size);
+        }
+        let mut ebpf = loader
             .override_global("TRACE_START_NS", &start, true)
             .override_global("FSBASE_OFFSET", &offsets.fsbase, true)
             .override_global("EXIT_CODE_OFFSET", &offsets.exit_code, true)
@@ -99,6 +110,7 @@ impl Kernel {
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
+        let native = unwind::NativeMaps::new(&mut ebpf, native)?;
         Ok(Self {
             links: Vec::new(),
             ebpf,
@@ -107,6 +119,7 @@ impl Kernel {
             codes,
             counters,
             ring,
+            native,
         })
     }
 
@@ -154,6 +167,22 @@ impl Kernel {
     /// Detaches all probes; tracepoints stay.
     pub fn detach(&mut self) {
         self.links.clear();
+    }
+
+    /// Makes an image's unwinding table known; `None` when there is no room for it. It stays until the end.
+    pub fn add_native_table(&mut self, rows: &[Row]) -> Result<Option<unwind::RowRange>, KernelError> {
+        self.native.add_table(&self.ebpf, rows)
+    }
+
+    /// Replaces the executable mappings of a process, sorted by address; false when there is no room for them (the
+    /// old ones stay).
+    pub fn set_native_mappings(&mut self, slot: u32, mappings: &[NativeMapping]) -> Result<bool, KernelError> {
+        self.native.set_mappings(&self.ebpf, slot, mappings)
+    }
+
+    /// Forgets the executable mappings of a process.
+    pub fn forget_native(&mut self, slot: u32) {
+        self.native.forget(slot);
     }
 
     /// The ring of events; can be taken once.
@@ -243,6 +272,7 @@ mod tests {
         let mut kernel = Kernel::load(Settings {
             max_live_blocks: 1024,
             links: Some(links),
+            native: None,
         })?;
         kernel.attach_tracepoints()?;
         Ok(kernel)
@@ -257,6 +287,11 @@ mod tests {
         for kind in [LinkKind::Session, LinkKind::Multi, LinkKind::Perf] {
             let kernel = load(kind).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
             assert_eq!(kernel.link_kind(), kind);
+            for program in aya::programs::loaded_programs().filter_map(Result::ok) {
+                if let (Some(name), Some(count)) = (program.name_as_str(), program.verified_instruction_count()) {
+                    println!("{kind:?} {name}: {count} instructions verified");
+                }
+            }
             assert!(kernel.stacks().unwrap().is_empty());
             assert_eq!(kernel.counters().unwrap().len(), Counter::COUNT as usize);
         }

@@ -137,6 +137,17 @@ pub fn lookup_batch(
     }
 }
 
+/// Writes elements of an array map: `values` holds one for each index in `keys` (Linux 5.6).
+pub fn update_batch(map: BorrowedFd<'_>, keys: &[u32], values: &[u8]) -> io::Result<()> {
+    // SAFETY: bpf_attr is plain old data for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.batch.keys = keys.as_ptr() as u64;
+    attr.batch.values = values.as_ptr() as u64;
+    attr.batch.count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+    attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
+}
+
 fn bpf_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     let fd = bpf(command, attr)?;
     let fd = i32::try_from(fd).map_err(|_| io::Error::other("bpf() gave no descriptor"))?;

@@ -152,6 +152,33 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Seen,
             "blocks given back by a function that is not probed, noticed when their address was handed out again",
         ),
+        Counter::NativeWalks => ("native_walks", Seen, "call paths whose native frames were walked"),
+        Counter::NativeFrames => ("native_frames", Seen, "native frames walked"),
+        Counter::NativeUnmapped => (
+            "native_unmapped",
+            Unknown,
+            "native frames missing above code that was mapped after the last look at the process",
+        ),
+        Counter::NativeNoTable => (
+            "native_no_table",
+            Unknown,
+            "native frames missing above code that carries no unwinding information",
+        ),
+        Counter::NativeUnsupported => (
+            "native_unsupported",
+            Unknown,
+            "native frames missing above code whose unwinding rules are of a rare kind",
+        ),
+        Counter::NativeReadFailed => (
+            "native_read_failed",
+            Unknown,
+            "native frames missing because the stack could not be read",
+        ),
+        Counter::NativeTruncated => (
+            "native_truncated",
+            Truncated,
+            "events with more native frames than are walked: the innermost are right",
+        ),
         Counter::PoolsOpened => (
             "pools_opened",
             Seen,

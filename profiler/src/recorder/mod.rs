@@ -7,27 +7,28 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use profiler_common::counter::Counter;
-use profiler_common::event::Lifecycle;
+use profiler_common::event::{Lifecycle, Mapping, mapping};
 use profiler_common::ledger::{BlockKey, Pool, StackSums};
 
 pub use process::{Start, Vitals};
 
 use crate::event::{self, Event};
 use crate::kernel::{Kernel, KernelError};
+use crate::process::{Pid, maps};
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
 use crate::profile::{BlockRow, End, MappingRow, PoolRow, Profile, TimelinePoint, Trace};
-use crate::symbol::{CodeTable, Source};
+use crate::symbol::Source;
 use process::Traced;
-use stacks::Stacks;
+use stacks::{Names, Stacks};
 
 /// Everything that one trace has learned.
 pub struct Recorder {
     started: Instant,
     trace: Trace,
     processes: Vec<Traced>,
-    codes: CodeTable,
+    names: Names,
     stacks: Stacks,
     builder: ProfileBuilder,
     timeline: Timeline,
@@ -55,7 +56,7 @@ impl Recorder {
             started: Instant::now(),
             trace,
             processes: Vec::new(),
-            codes: CodeTable::default(),
+            names: Names::default(),
             stacks: Stacks::default(),
             builder: ProfileBuilder::new(),
             timeline: Timeline::default(),
@@ -95,10 +96,12 @@ impl Recorder {
                 let process = self.processes.get(code.header.slot as usize)?;
                 let source = Source { layout: process.layout?, memory: process.memory() };
                 let slot = code.header.slot;
-                self.codes.insert(&code, source, |address, serial| kernel.code_is_current(slot, address, serial));
+                self.names.codes.insert(&code, source, |address, serial| kernel.code_is_current(slot, address, serial));
             }
             Some(Event::Mapping(mapping)) => {
-                self.processes.get_mut(mapping.header.slot as usize)?.mappings.apply(&mapping);
+                let process = self.processes.get_mut(mapping.header.slot as usize)?;
+                process.code_mapped |= maps_code(&mapping);
+                process.mappings.apply(&mapping);
             }
             Some(Event::Lifecycle(lifecycle)) => return Some(lifecycle),
             None => self.undecodable += 1,
@@ -106,9 +109,24 @@ impl Recorder {
         None
     }
 
+    /// Tells the kernel side which code is mapped into the processes, so that it can walk native frames: at first, and
+    /// where a library was opened since.
+    pub fn refresh_native(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        for (slot, process) in self.processes.iter_mut().enumerate() {
+            if !std::mem::take(&mut process.code_mapped) {
+                continue;
+            }
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            // A process that has gone maps nothing any more.
+            let Ok(regions) = maps::read(Pid(process.info.pid)) else { continue };
+            self.names.unwinder.refresh(kernel, slot, Pid(process.info.pid), &regions)?;
+        }
+        Ok(())
+    }
+
     /// Reads the processes and the kernel's sums once: a point of the timeline, and what the user is shown.
     pub fn sample(&mut self, kernel: &Kernel) -> Result<Progress, KernelError> {
-        self.stacks.settle(&mut self.codes, &mut self.builder);
+        self.stacks.settle(&mut self.names, &mut self.builder);
         let sums = kernel.stacks()?;
         let counters = kernel.counters()?;
         let mut progress = Progress {
@@ -142,9 +160,9 @@ impl Recorder {
 
     /// The profile as it is now.
     pub fn snapshot(&mut self, kernel: &Kernel, complete: bool) -> Result<&Profile, KernelError> {
-        self.stacks.settle(&mut self.codes, &mut self.builder);
+        self.stacks.settle(&mut self.names, &mut self.builder);
         if complete {
-            self.stacks.give_up_waiting(&mut self.codes, &mut self.builder);
+            self.stacks.give_up_waiting(&mut self.names, &mut self.builder);
         }
         let sums = kernel.stacks()?;
         let counters = kernel.counters()?;
@@ -252,6 +270,12 @@ impl Recorder {
             meaning: "records of the kernel side that could not be decoded; please report this".to_owned(),
         }]
     }
+}
+
+/// Whether a mapping brings code of a file: a library was opened.
+fn maps_code(event: &Mapping) -> bool {
+    const PROT_EXEC: u64 = 4;
+    event.operation == mapping::MMAP && event.fd >= 0 && event.prot_flags & PROT_EXEC != 0
 }
 
 fn dropped(counts: &[Count]) -> u64 {

@@ -93,6 +93,8 @@ pub struct Traced {
     pub mappings: MappingLedger,
     /// By stack key, as last read.
     pub pools: HashMap<u64, PoolSums>,
+    /// Code was mapped since native frames were last prepared for it.
+    pub code_mapped: bool,
     memory: Option<ProcessMemory>,
     vitals: Vitals,
     pools_read_ms: Option<u64>,
@@ -124,6 +126,7 @@ impl Traced {
             layout: start.layout,
             mappings: MappingLedger::new(start.program_break),
             pools: HashMap::new(),
+            code_mapped: true,
             memory: start.memory,
             vitals,
             pools_read_ms: None,

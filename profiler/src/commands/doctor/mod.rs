@@ -84,7 +84,7 @@ pub fn command(args: &DoctorArgs) -> Result<Exit, Failure> {
 }
 
 fn probe_support() -> ProbeSupport {
-    let load = |links| Kernel::load(Settings { max_live_blocks: 1024, links: Some(links) });
+    let load = |links| Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None });
     let attempt = |links| load(links).map(drop).map_err(|error| error.to_string());
     ProbeSupport { uprobe_multi: attempt(LinkKind::Multi), session: attempt(LinkKind::Session) }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::exit::{Exit, Failure};
+use crate::kernel::unwind::NativeLimits;
 use crate::kernel::{Kernel, LinkKind, Settings};
 use crate::output;
 use crate::profile::Profile;
@@ -68,7 +69,11 @@ pub fn run(args: &TraceArgs) -> Result<Exit, Failure> {
 }
 
 async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
-    let settings = Settings { max_live_blocks: args.max_live_blocks, links: args.links };
+    let settings = Settings {
+        max_live_blocks: args.max_live_blocks,
+        links: args.links,
+        native: args.native.then(NativeLimits::default),
+    };
     target::check(args)?;
     let mut kernel = Kernel::load(settings).map_err(Failure::cannot_observe)?;
     let target = Target::open(args, &mut kernel)?;

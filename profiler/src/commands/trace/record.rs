@@ -71,6 +71,9 @@ impl Recording {
         });
         let hold = if launched.is_some() { process_flags::HOLD_AT_EXIT } else { 0 };
         let flags = hold | if args.native { process_flags::NATIVE } else { 0 };
+        if args.native {
+            recorder.refresh_native(&mut kernel).map_err(Failure::cannot_observe)?;
+        }
         let began = Instant::now();
         kernel.trace_process(pid, &interpreter.walker_config(SLOT, flags)).map_err(Failure::cannot_observe)?;
         kernel.attach(pid, &plan.points).map_err(Failure::cannot_observe)?;
@@ -100,6 +103,9 @@ impl Recording {
                     ready.map_err(Failure::cannot_observe)?;
                     if let Some(end) = self.drain() {
                         return Ok(end);
+                    }
+                    if self.flags & process_flags::NATIVE != 0 {
+                        self.recorder.refresh_native(&mut self.kernel).map_err(Failure::cannot_observe)?;
                     }
                 }
                 _ = samples.tick() => {
