@@ -10,6 +10,7 @@ use bytemuck::Zeroable as _;
 use profiler_common::config::{ProcessConfig, process_flags};
 use profiler_common::event::{mapping, native};
 use profiler_common::probe::{Cookie, Function, Register};
+use profiler_common::unwind::cfa;
 use pyalloc::event::{self, Event, StackEvent};
 use pyalloc::kernel::{Kernel, NativeLimits, ProbePoint, Ring, Settings};
 use pyalloc::process::image::Image;
@@ -395,14 +396,17 @@ fn costs_of_tables() {
         let image = Image::open(Pid(std::process::id()), &region, std::slice::from_ref(&region)).unwrap();
         let started = std::time::Instant::now();
         match Table::build(&image) {
-            Ok(table) => println!(
-                "{}: {} rows ({} KiB), {} unsupported, {:?}",
-                path.display(),
-                table.rows.len(),
-                table.rows.len() * 8 / 1024,
-                table.unsupported,
-                started.elapsed()
-            ),
+            Ok(table) => {
+                let evaluator = table.rows.iter().filter(|row| row.cfa == cfa::EVALUATOR).count();
+                println!(
+                    "{}: {} rows ({} KiB), {} unsupported, {evaluator} of the evaluation loop, {:?}",
+                    path.display(),
+                    table.rows.len(),
+                    table.rows.len() * 8 / 1024,
+                    table.unsupported,
+                    started.elapsed()
+                )
+            }
             Err(reason) => println!("{}: {reason}", path.display()),
         }
     }
