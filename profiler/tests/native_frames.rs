@@ -10,6 +10,7 @@ use bytemuck::Zeroable as _;
 use profiler_common::config::{ProcessConfig, process_flags};
 use profiler_common::event::{mapping, native};
 use profiler_common::probe::{Cookie, Function, Register};
+use profiler_common::unwind::cfa;
 use pyalloc::event::{self, Event, StackEvent};
 use pyalloc::kernel::{Kernel, NativeLimits, ProbePoint, Ring, Settings};
 use pyalloc::process::image::Image;
@@ -20,22 +21,22 @@ use pyalloc::unwind::{Table, Unwinder};
 const SLOT: u32 = 3;
 const PROT_EXEC: u64 = 4;
 
-/// Interpreter, and the headers to build the module with: Debian's own headers are a package few have.
+/// Interpreter, and the headers to build the module with: Debian's own headers are a package few have. Both are looked
+/// for in pyenv's folder.
 const INTERPRETERS: [(&str, &str); 4] = [
-    (
-        "/root/.pyenv/versions/3.11.7/bin/python3.11",
-        "/root/.pyenv/versions/3.11.7/include/python3.11",
-    ),
-    (
-        "/root/.pyenv/versions/3.12.1/bin/python3.12",
-        "/root/.pyenv/versions/3.12.1/include/python3.12",
-    ),
-    (
-        "/root/.pyenv/versions/3.13.0/bin/python3.13",
-        "/root/.pyenv/versions/3.13.0/include/python3.13",
-    ),
-    ("/usr/bin/python3.11", "/root/.pyenv/versions/3.11.7/include/python3.11"),
+    ("versions/3.11.7/bin/python3.11", "versions/3.11.7/include/python3.11"),
+    ("versions/3.12.1/bin/python3.12", "versions/3.12.1/include/python3.12"),
+    ("versions/3.13.0/bin/python3.13", "versions/3.13.0/include/python3.13"),
+    ("/usr/bin/python3.11", "versions/3.11.7/include/python3.11"),
 ];
+
+/// A path of [`INTERPRETERS`], if it is here.
+fn in_pyenv(path: &str) -> Option<String> {
+    let root = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let root = root.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")))?;
+    let path = root.join(path);
+    path.exists().then(|| path.to_string_lossy().into_owned())
+}
 
 fn workload() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/workloads/native_ext")
@@ -264,12 +265,12 @@ fn names_the_functions_of_an_extension_up_to_the_evaluation_loop() {
         return;
     }
     for (interpreter, headers) in INTERPRETERS {
-        if !Path::new(interpreter).exists() || !Path::new(headers).join("Python.h").exists() {
+        let (Some(interpreter), Some(headers)) = (in_pyenv(interpreter), in_pyenv(headers)) else {
             println!("SKIPPED {interpreter}: it or its headers are not here");
             continue;
-        }
+        };
         println!("{interpreter}");
-        check_interpreter(interpreter, headers);
+        check_interpreter(&interpreter, &headers);
     }
 }
 
@@ -343,14 +344,13 @@ fn costs_of_walking() {
         println!("SKIPPED costs_of_walking: {reason}");
         return;
     }
-    let (interpreter, headers) = INTERPRETERS[0];
-    if !Path::new(interpreter).exists() {
-        println!("SKIPPED costs_of_walking: no {interpreter}");
+    let (Some(interpreter), Some(headers)) = (in_pyenv(INTERPRETERS[0].0), in_pyenv(INTERPRETERS[0].1)) else {
+        println!("SKIPPED costs_of_walking: no {}", INTERPRETERS[0].0);
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
-    build_extension(headers, folder.path());
-    let mut target = Target::start(interpreter);
+    build_extension(&headers, folder.path());
+    let mut target = Target::start(&interpreter);
     assert_eq!(target.ask(&format!("import {}", folder.path().display())), "imported");
     let best = |target: &mut Target| -> u64 {
         let runs = (0..5).map(|_| target.ask("time leak 20000 700").parse().unwrap());
@@ -395,14 +395,17 @@ fn costs_of_tables() {
         let image = Image::open(Pid(std::process::id()), &region, std::slice::from_ref(&region)).unwrap();
         let started = std::time::Instant::now();
         match Table::build(&image) {
-            Ok(table) => println!(
-                "{}: {} rows ({} KiB), {} unsupported, {:?}",
-                path.display(),
-                table.rows.len(),
-                table.rows.len() * 8 / 1024,
-                table.unsupported,
-                started.elapsed()
-            ),
+            Ok(table) => {
+                let evaluator = table.rows.iter().filter(|row| row.cfa == cfa::EVALUATOR).count();
+                println!(
+                    "{}: {} rows ({} KiB), {} unsupported, {evaluator} of the evaluation loop, {:?}",
+                    path.display(),
+                    table.rows.len(),
+                    table.rows.len() * 8 / 1024,
+                    table.unsupported,
+                    started.elapsed()
+                )
+            }
             Err(reason) => println!("{}: {reason}", path.display()),
         }
     }
