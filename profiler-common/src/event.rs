@@ -140,9 +140,9 @@ pub struct NewCode {
     pub firstlineno: i32,
     /// `_co_firsttraceable`: code units before the frame is complete; 0 where there is none.
     pub firsttraceable: i32,
-    /// Bytes valid in `filename_bytes`: 0 or [`STRING_COPY`].
+    /// Bytes valid in `filename_bytes`: 0 to [`STRING_COPY`].
     pub filename_copied: u32,
-    /// Bytes valid in `qualname_bytes`: 0 or [`STRING_COPY`].
+    /// Bytes valid in `qualname_bytes`: 0 to [`STRING_COPY`].
     pub qualname_copied: u32,
     /// Bytes valid in `linetable_bytes`: 0 to [`LINETABLE_COPY`].
     pub linetable_copied: u32,
@@ -216,6 +216,10 @@ pub mod lifecycle {
     pub const HELD_AT_EXEC: u32 = 4;
     /// The process was stopped at the program's entry point.
     pub const HELD_AT_ENTRY: u32 = 5;
+    /// The process was forked: slot and pid in the header are its own, `code` is its parent's slot.
+    pub const FORKED: u32 = 6;
+    /// As FORKED, and it runs in its parent's memory until it executes a program (vfork).
+    pub const VFORKED: u32 = 7;
 }
 
 /// Something happened to a process.
@@ -226,7 +230,7 @@ pub struct Lifecycle {
     pub header: Header,
     /// One of [`lifecycle`].
     pub what: u32,
-    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7).
+    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7). FORKED: see there.
     pub code: u32,
 }
 

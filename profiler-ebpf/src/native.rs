@@ -155,13 +155,7 @@ fn frames(thread: *mut Thread, slot: u32) -> u32 {
     native::LIMIT
 }
 
-const NO_MAPPING: NativeMapping = NativeMapping {
-    start: 0,
-    end: 0,
-    base: 0,
-    first_row: 0,
-    rows: 0,
-};
+const NO_MAPPING: NativeMapping = NativeMapping { start: 0, end: 0, base: 0, first_row: 0, rows: 0 };
 
 /// Stores one frame and goes to its caller; `native::OFF` while there is more.
 #[inline(always)]
@@ -342,10 +336,7 @@ fn caller_bp(thread: *mut Thread, rule: i8, bp: u64, frame_address: u64) -> Opti
         // The next row that needs it fails its read.
         rbp::UNDEFINED => Some(0),
         rbp::AT_RBP => read(bp),
-        _ => word(
-            thread,
-            frame_address.wrapping_add(i64::from(rule).cast_unsigned().wrapping_mul(8)),
-        ),
+        _ => word(thread, frame_address.wrapping_add(i64::from(rule).cast_unsigned().wrapping_mul(8))),
     }
 }
 
@@ -357,13 +348,8 @@ fn word(thread: *mut Thread, address: u64) -> Option<u64> {
     if offset >= BYTES || offset % 8 != 0 {
         let start = address.wrapping_sub(SAVED_REGISTERS);
         // SAFETY: the destination are the BYTES of `window`; the helper checks the target's address itself.
-        let failed = unsafe {
-            bpf_probe_read_user(
-                (&raw mut (*thread).native.window).cast(),
-                BYTES as u32,
-                start as *const _,
-            )
-        };
+        let failed =
+            unsafe { bpf_probe_read_user((&raw mut (*thread).native.window).cast(), BYTES as u32, start as *const _) };
         if failed != 0 {
             // The stack ends nearby.
             set!(thread, window_start, NO_WINDOW);

@@ -47,11 +47,7 @@ fn missing() -> Option<&'static str> {
     if !rustix::process::geteuid().is_root() {
         return Some("needs root");
     }
-    Command::new("gcc")
-        .arg("--version")
-        .output()
-        .is_err()
-        .then_some("needs gcc")
+    Command::new("gcc").arg("--version").output().is_err().then_some("needs gcc")
 }
 
 fn build_extension(headers: &str, folder: &Path) {
@@ -80,11 +76,7 @@ impl Target {
             .spawn()
             .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut target = Self {
-            child,
-            input,
-            output: BufReader::new(output),
-        };
+        let mut target = Self { child, input, output: BufReader::new(output) };
         assert_eq!(target.answer(), "ready");
         target
     }
@@ -126,12 +118,9 @@ struct Trace {
 
 impl Trace {
     fn start(pid: Pid) -> Self {
-        let mut kernel = Kernel::load(Settings {
-            max_live_blocks: 1 << 20,
-            links: None,
-            native: Some(NativeLimits::default()),
-        })
-        .unwrap();
+        let mut kernel =
+            Kernel::load(Settings { max_live_blocks: 1 << 20, links: None, native: Some(NativeLimits::default()) })
+                .unwrap();
         let ring = kernel.take_ring().unwrap();
         kernel.attach_tracepoints().unwrap();
         Self {
@@ -147,20 +136,13 @@ impl Trace {
     }
 
     fn configure(&mut self, flags: u32) {
-        let config = ProcessConfig {
-            slot: SLOT,
-            flags,
-            ..ProcessConfig::zeroed()
-        };
+        let config = ProcessConfig { slot: SLOT, flags, ..ProcessConfig::zeroed() };
         self.kernel.trace_process(self.pid, &config).unwrap();
     }
 
     fn refresh(&mut self) {
         let regions = maps::read(self.pid).unwrap();
-        let done = self
-            .unwinder
-            .refresh(&mut self.kernel, SLOT, self.pid, &regions)
-            .unwrap();
+        let done = self.unwinder.refresh(&mut self.kernel, SLOT, self.pid, &regions).unwrap();
         println!(
             "  {} new files, {} rows, {:?}; without: {:?}",
             done.new_files, done.rows, done.spent, done.without_table
@@ -187,10 +169,7 @@ impl Trace {
     fn body_ns(&mut self) -> u64 {
         use profiler_common::counter::Counter;
         let counters = self.kernel.counters().unwrap();
-        let now = (
-            counters[Counter::BodyNanos as usize],
-            counters[Counter::ReturnHits as usize],
-        );
+        let now = (counters[Counter::BodyNanos as usize], counters[Counter::ReturnHits as usize]);
         let before = std::mem::replace(&mut self.timed, now);
         (now.0 - before.0) / (now.1 - before.1).max(1)
     }
@@ -212,10 +191,7 @@ impl Trace {
         self.stacks
             .iter()
             .map(|stack| {
-                let frames = stack
-                    .native
-                    .iter()
-                    .map(|&address| names.name(unwinder, SLOT, address).to_string());
+                let frames = stack.native.iter().map(|&address| names.name(unwinder, SLOT, address).to_string());
                 (frames.collect(), stack.head.native_status, stack.head.key)
             })
             .collect()
@@ -225,25 +201,15 @@ impl Trace {
     fn objects_of(&mut self, expected: &[&str]) -> u64 {
         self.drain();
         let all = self.named();
-        let matching: Vec<_> = all
-            .iter()
-            .filter(|(frames, ..)| frames.starts_with_names(expected))
-            .collect();
+        let matching: Vec<_> = all.iter().filter(|(frames, ..)| frames.starts_with_names(expected)).collect();
         for (frames, status, _) in &matching {
             println!("  {status} {frames:?}");
             assert_eq!(*status, native::EVALUATOR, "{frames:?}");
-            assert!(
-                !frames.iter().any(|frame| frame.contains("EvalFrameDefault")),
-                "{frames:?}"
-            );
+            assert!(!frames.iter().any(|frame| frame.contains("EvalFrameDefault")), "{frames:?}");
         }
         assert!(!matching.is_empty(), "no stack starts with {expected:?}: {all:?}");
         let sums = self.kernel.stacks().unwrap();
-        let of = |key: u64| {
-            sums.iter()
-                .find(|(other, _)| *other == key)
-                .map_or(0, |(_, sums)| sums.alloc_objects)
-        };
+        let of = |key: u64| sums.iter().find(|(other, _)| *other == key).map_or(0, |(_, sums)| sums.alloc_objects);
         matching.iter().map(|(_, _, key)| of(*key)).sum()
     }
 }
@@ -368,12 +334,8 @@ fn costs_of_walking() {
     let body_with = trace.body_ns();
     println!("ns in the programs per malloc: {body_without}, with native frames {body_with}");
     trace.drain();
-    let frames = trace
-        .named()
-        .iter()
-        .filter(|(frames, ..)| frames.starts_with_names(&["inner"]))
-        .map(|(f, ..)| f.len())
-        .max();
+    let frames =
+        trace.named().iter().filter(|(frames, ..)| frames.starts_with_names(&["inner"])).map(|(f, ..)| f.len()).max();
     println!("ns per malloc: untraced {untraced}, traced {without}, with native frames {with} ({frames:?} frames)");
 }
 
@@ -421,18 +383,10 @@ fn executable_region(path: &Path, inode: u64, data: &[u8]) -> Option<maps::Regio
     Some(maps::Region {
         start: 0x7f00_0000_0000,
         end: 0x7f00_0000_0000 + size,
-        permissions: maps::Permissions {
-            read: true,
-            write: false,
-            execute: true,
-            shared: false,
-        },
+        permissions: maps::Permissions { read: true, write: false, execute: true, shared: false },
         offset,
         device: "00:00".to_owned(),
         inode,
-        name: maps::RegionName::File {
-            path: path.to_owned(),
-            deleted: false,
-        },
+        name: maps::RegionName::File { path: path.to_owned(), deleted: false },
     })
 }

@@ -37,10 +37,7 @@ pub fn run() -> Result<()> {
 fn prepare_interpreters() {
     for interpreter in python::find() {
         let (major, minor, micro) = interpreter.version;
-        println!(
-            "interpreter: CPython {major}.{minor}.{micro}, {}",
-            interpreter.path.display()
-        );
+        println!("interpreter: CPython {major}.{minor}.{micro}, {}", interpreter.path.display());
         if let Err(error) = python::workloads_venv(&interpreter) {
             println!("  without an environment for the workloads: {error:#}");
         }
@@ -70,10 +67,7 @@ fn live_tests() -> Result<Tally> {
         Some(Privilege::Sudo) => {
             // sudo changes HOME, and with it where pyenv would be looked for.
             let pyenv = python::pyenv_root();
-            tests.env(
-                runner_variable()?,
-                format!("sudo --preserve-env env PYENV_ROOT={}", pyenv.display()),
-            );
+            tests.env(runner_variable()?, format!("sudo --preserve-env env PYENV_ROOT={}", pyenv.display()));
         }
         None => println!("live tests need root to load BPF programs, and there is no sudo: they are skipped"),
     }
@@ -82,10 +76,7 @@ fn live_tests() -> Result<Tally> {
 
 fn cargo_test(selection: &[&str]) -> Command {
     let mut command = Command::new("cargo");
-    command
-        .current_dir(workspace_root())
-        .args(["test", "--no-fail-fast"])
-        .args(selection);
+    command.current_dir(workspace_root()).args(["test", "--no-fail-fast"]).args(selection);
     command
 }
 
@@ -93,10 +84,7 @@ fn cargo_test(selection: &[&str]) -> Command {
 fn runner_variable() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let host = text
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("`rustc -vV` names no host")?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` names no host")?;
     Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
 }
 

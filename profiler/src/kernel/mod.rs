@@ -3,9 +3,9 @@
 
 mod btf;
 pub mod links;
-pub mod plan;
 mod maps;
 mod object;
+pub mod plan;
 mod programs;
 pub mod release;
 pub mod ring;
@@ -24,8 +24,8 @@ use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
 use profiler_common::unwind::{NativeMapping, Row};
 
 pub use links::LinkKind;
-pub use plan::{ProbePlan, ProbePoint};
 pub use maps::Raw;
+pub use plan::{ProbePlan, ProbePoint};
 pub use ring::Ring;
 pub use unwind::NativeLimits;
 
@@ -102,6 +102,8 @@ impl Kernel {
             .override_global("TRACE_START_NS", &start, true)
             .override_global("FSBASE_OFFSET", &offsets.fsbase, true)
             .override_global("EXIT_CODE_OFFSET", &offsets.exit_code, true)
+            .override_global("TGID_OFFSET", &offsets.tgid, true)
+            .override_global("MM_OFFSET", &offsets.mm, true)
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
             .map_err(|error| refused("the programs", &error))?;
@@ -111,16 +113,7 @@ impl Kernel {
         let counters = maps::counters(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
-        Ok(Self {
-            links: Vec::new(),
-            ebpf,
-            programs,
-            processes,
-            codes,
-            counters,
-            ring,
-            native,
-        })
+        Ok(Self { links: Vec::new(), ebpf, programs, processes, codes, counters, ring, native })
     }
 
     /// How probes are linked.
@@ -132,7 +125,7 @@ impl Kernel {
     /// [`Self::trace_process`] are looked at.
     pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
         let btf = Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(error.to_string()))?;
-        for name in ["sys_exit", "sched_process_exit", "sched_process_exec"] {
+        for name in ["sys_exit", "sched_process_exit", "sched_process_exec", "sched_process_fork"] {
             let program: &mut BtfTracePoint = self
                 .ebpf
                 .program_mut(name)
@@ -146,9 +139,7 @@ impl Kernel {
 
     /// Makes a process known to the programs, or changes what they know.
     pub fn trace_process(&mut self, pid: Pid, config: &ProcessConfig) -> Result<(), KernelError> {
-        self.processes
-            .insert(pid.0, Raw(*config), 0)
-            .map_err(|error| map_error("PROCESSES", error))
+        self.processes.insert(pid.0, Raw(*config), 0).map_err(|error| map_error("PROCESSES", error))
     }
 
     /// Makes the programs ignore a process; its probes stay until they are detached.
@@ -192,9 +183,7 @@ impl Kernel {
 
     /// Whether a code object's address still belongs to a serial: false once it has died.
     pub fn code_is_current(&self, slot: u32, address: u64, serial: u64) -> bool {
-        self.codes
-            .get(&BlockKey::new(slot, address).0, 0)
-            .is_ok_and(|current| current == serial)
+        self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current == serial)
     }
 
     /// The sums of every stack, by key.
@@ -216,10 +205,7 @@ impl Kernel {
     pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
         (0..Counter::COUNT)
             .map(|index| {
-                let values = self
-                    .counters
-                    .get(&index, 0)
-                    .map_err(|error| map_error("COUNTERS", error))?;
+                let values = self.counters.get(&index, 0).map_err(|error| map_error("COUNTERS", error))?;
                 Ok(values.iter().sum())
             })
             .collect()
@@ -228,9 +214,7 @@ impl Kernel {
 
 /// File descriptors of all maps, those of global variables included.
 fn map_fds(ebpf: &Ebpf) -> StdHashMap<String, RawFd> {
-    ebpf.maps()
-        .filter_map(|(name, map)| Some((name.to_owned(), maps::data(map)?.fd().as_fd().as_raw_fd())))
-        .collect()
+    ebpf.maps().filter_map(|(name, map)| Some((name.to_owned(), maps::data(map)?.fd().as_fd().as_raw_fd()))).collect()
 }
 
 fn refused(what: &str, error: &dyn std::error::Error) -> KernelError {
@@ -247,10 +231,7 @@ fn refused(what: &str, error: &dyn std::error::Error) -> KernelError {
     if denied && !sys::is_root() {
         return KernelError::NotPermitted;
     }
-    KernelError::Refused {
-        what: what.to_owned(),
-        reason,
-    }
+    KernelError::Refused { what: what.to_owned(), reason }
 }
 
 fn map_error(name: &'static str, error: aya::maps::MapError) -> KernelError {
@@ -269,11 +250,7 @@ mod tests {
     use super::*;
 
     fn load(links: LinkKind) -> Result<Kernel, KernelError> {
-        let mut kernel = Kernel::load(Settings {
-            max_live_blocks: 1024,
-            links: Some(links),
-            native: None,
-        })?;
+        let mut kernel = Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None })?;
         kernel.attach_tracepoints()?;
         Ok(kernel)
     }

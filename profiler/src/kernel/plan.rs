@@ -185,9 +185,7 @@ impl<'a> Planner<'a> {
         let all = self.images;
         let images = || order.iter().filter_map(|&index| Some((index, all.get(index)?)));
         let exports_all = |image: &Image| REQUIRED.iter().all(|name| image.export(name).is_some());
-        let (index, provider) = images()
-            .find(|(_, image)| exports_all(image))
-            .ok_or(NoAllocator::NotExported)?;
+        let (index, provider) = images().find(|(_, image)| exports_all(image)).ok_or(NoAllocator::NotExported)?;
         for (name, function) in C_ALLOCATOR {
             if provider.export(name).is_some() {
                 self.c_function(index, provider, name, function)?;
@@ -204,8 +202,7 @@ impl<'a> Planner<'a> {
         }
         // A return probe there would break the exception it throws when memory is short.
         if provider.export(OPERATOR_NEW).is_some() {
-            self.notes
-                .push(format!("{}'s C++ operator new is not observed", provider.file_name()));
+            self.notes.push(format!("{}'s C++ operator new is not observed", provider.file_name()));
         }
         Ok(())
     }
@@ -225,11 +222,7 @@ impl<'a> Planner<'a> {
             true => NoAllocator::Indirect { name, path: path() },
             false => match self.add(index, function, name, symbol.vaddr) {
                 Ok(()) => return Ok(()),
-                Err(reason) => NoAllocator::NoSite {
-                    name,
-                    path: path(),
-                    reason,
-                },
+                Err(reason) => NoAllocator::NoSite { name, path: path(), reason },
             },
         };
         if REQUIRED.contains(&name) {
@@ -248,9 +241,7 @@ impl<'a> Planner<'a> {
         if allocators::inlines_pymalloc(interpreter.image) {
             self.notes.push(allocators::INLINED_NOTE.to_owned());
         }
-        let pool_open = allocators
-            .map_err(NoPools::from)
-            .and_then(|allocators| allocators.pool_open(interpreter));
+        let pool_open = allocators.map_err(NoPools::from).and_then(|allocators| allocators.pool_open(interpreter));
         match pool_open {
             Ok(vaddr) => {
                 let address = interpreter.image.bias.wrapping_add(vaddr);
@@ -271,9 +262,7 @@ impl<'a> Planner<'a> {
     fn exits(&mut self, order: &[usize]) {
         let images = self.images;
         for name in ["Py_FinalizeEx", "_exit"] {
-            let found = order
-                .iter()
-                .find_map(|&index| Some((index, images.get(index)?.export(name)?.vaddr)));
+            let found = order.iter().find_map(|&index| Some((index, images.get(index)?.export(name)?.vaddr)));
             if let Some((index, vaddr)) = found {
                 self.optional(index, Function::Exit, name, vaddr);
             }
@@ -281,16 +270,14 @@ impl<'a> Planner<'a> {
     }
 
     fn at_address(&mut self, function: Function, name: &str, address: u64) {
-        let found = self.images.iter().enumerate().find_map(|(index, image)| {
-            image
-                .is_code(address)
-                .then(|| Some((index, image.vaddr_of(address)?)))?
-        });
+        let found = self
+            .images
+            .iter()
+            .enumerate()
+            .find_map(|(index, image)| image.is_code(address).then(|| Some((index, image.vaddr_of(address)?)))?);
         match found {
             Some((index, vaddr)) => self.optional(index, function, name, vaddr),
-            None => self
-                .notes
-                .push(format!("cannot probe {name}: no file is mapped at {address:#x}")),
+            None => self.notes.push(format!("cannot probe {name}: no file is mapped at {address:#x}")),
         }
     }
 
@@ -334,10 +321,7 @@ impl<'a> Planner<'a> {
     fn finish(mut self) -> ProbePlan {
         self.points
             .sort_by(|one, other| (&one.openable, one.file_offset()).cmp(&(&other.openable, other.file_offset())));
-        ProbePlan {
-            points: self.points,
-            notes: self.notes,
-        }
+        ProbePlan { points: self.points, notes: self.notes }
     }
 }
 

@@ -83,26 +83,17 @@ impl Image {
     ///
     /// Files that cannot be read as ELF are left out.
     pub fn all(pid: Pid, regions: &[Region]) -> Vec<Self> {
-        executable_files(regions)
-            .into_iter()
-            .filter_map(|region| Self::open(pid, region, regions).ok())
-            .collect()
+        executable_files(regions).into_iter().filter_map(|region| Self::open(pid, region, regions).ok()).collect()
     }
 
     /// Opens the file that `region` maps.
     pub fn open(pid: Pid, region: &Region, regions: &[Region]) -> Result<Self, ImageError> {
         let RegionName::File { path, .. } = &region.name else {
             let source = io::Error::new(io::ErrorKind::NotFound, "the mapping has no file");
-            return Err(ImageError::Open {
-                path: PathBuf::new(),
-                source,
-            });
+            return Err(ImageError::Open { path: PathBuf::new(), source });
         };
         let (openable, data) = read_mapped_file(pid, path, region)?;
-        let elf = |reason: String| ImageError::Elf {
-            path: path.clone(),
-            reason,
-        };
+        let elf = |reason: String| ImageError::Elf { path: path.clone(), reason };
         let parsed = ElfFile64::<Endianness>::parse(&*data).map_err(|error| elf(error.to_string()))?;
         let endian = parsed.endian();
         let segments = segments(&parsed);
@@ -110,16 +101,7 @@ impl Image {
         let exports = exports(&parsed);
         let bias = bias(&segments, region, regions).ok_or_else(|| elf("no segment fits the mapping".to_owned()))?;
         let file = (region.device.clone(), region.inode);
-        Ok(Self {
-            path: path.clone(),
-            openable,
-            file,
-            bias,
-            segments,
-            entry,
-            data,
-            exports,
-        })
+        Ok(Self { path: path.clone(), openable, file, bias, segments, entry, data, exports })
     }
 
     /// A function or variable the file exports (`.dynsym`).
@@ -139,19 +121,13 @@ impl Image {
 
     /// File offset of a vaddr that has bytes in the file.
     pub fn file_offset(&self, vaddr: u64) -> Option<u64> {
-        let segment = self
-            .segments
-            .iter()
-            .find(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)?;
+        let segment = self.segments.iter().find(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)?;
         (vaddr - segment.vaddr).checked_add(segment.offset)
     }
 
     /// The file's bytes from a vaddr to the end of its segment.
     pub fn bytes_at(&self, vaddr: u64) -> Option<&[u8]> {
-        let segment = self
-            .segments
-            .iter()
-            .find(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)?;
+        let segment = self.segments.iter().find(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)?;
         let start = usize::try_from((vaddr - segment.vaddr).checked_add(segment.offset)?).ok()?;
         let end = usize::try_from(segment.offset.checked_add(segment.file_size)?).ok()?;
         let end = end.min(self.data.len());
@@ -161,18 +137,13 @@ impl Image {
     /// The vaddr of an address in the target, if it lies in this image.
     pub fn vaddr_of(&self, address: u64) -> Option<u64> {
         let vaddr = address.wrapping_sub(self.bias);
-        self.segments
-            .iter()
-            .any(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.memory_size)
-            .then_some(vaddr)
+        self.segments.iter().any(|s| vaddr >= s.vaddr && vaddr - s.vaddr < s.memory_size).then_some(vaddr)
     }
 
     /// Whether an address in the target lies in this image's executable segments.
     pub fn is_code(&self, address: u64) -> bool {
         let vaddr = address.wrapping_sub(self.bias);
-        self.segments
-            .iter()
-            .any(|s| s.execute && vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)
+        self.segments.iter().any(|s| s.execute && vaddr >= s.vaddr && vaddr - s.vaddr < s.file_size)
     }
 
     /// The file's name without its folder.
@@ -203,10 +174,7 @@ fn read_mapped_file(pid: Pid, path: &Path, region: &Region) -> Result<(PathBuf, 
         Ok(metadata) if same(&metadata) => in_root,
         _ => by_mapping,
     };
-    let data = fs::read(&openable).map_err(|source| ImageError::Open {
-        path: path.to_owned(),
-        source,
-    })?;
+    let data = fs::read(&openable).map_err(|source| ImageError::Open { path: path.to_owned(), source })?;
     Ok((openable, data))
 }
 
@@ -231,20 +199,13 @@ fn exports(elf: &ElfFile64<'_, Endianness>) -> HashMap<String, Symbol> {
         let SymbolFlags::Elf { st_info, .. } = symbol.flags() else {
             continue;
         };
-        if ![STT_FUNC, STT_OBJECT, STT_GNU_IFUNC]
-            .iter()
-            .any(|kind| kind.0 == st_info.0 & 0xf)
-        {
+        if ![STT_FUNC, STT_OBJECT, STT_GNU_IFUNC].iter().any(|kind| kind.0 == st_info.0 & 0xf) {
             continue;
         }
         if let Ok(name) = symbol.name() {
             exports.insert(
                 name.to_owned(),
-                Symbol {
-                    vaddr: symbol.address(),
-                    size: symbol.size(),
-                    indirect: st_info.0 & 0xf == STT_GNU_IFUNC.0,
-                },
+                Symbol { vaddr: symbol.address(), size: symbol.size(), indirect: st_info.0 & 0xf == STT_GNU_IFUNC.0 },
             );
         }
     }
@@ -270,13 +231,8 @@ mod tests {
 
     #[test]
     fn does_not_believe_a_segment_beyond_the_file() {
-        let segment = |offset, file_size| Segment {
-            vaddr: 0,
-            offset,
-            file_size,
-            memory_size: file_size,
-            execute: true,
-        };
+        let segment =
+            |offset, file_size| Segment { vaddr: 0, offset, file_size, memory_size: file_size, execute: true };
         let image = |segment| Image {
             path: PathBuf::new(),
             openable: PathBuf::new(),
@@ -298,17 +254,11 @@ mod tests {
         let pid = Pid(std::process::id());
         let regions = maps::read(pid).unwrap();
         let images = Image::all(pid, &regions);
-        let libc = images
-            .iter()
-            .find(|image| image.file_name().starts_with("libc.so"))
-            .unwrap();
+        let libc = images.iter().find(|image| image.file_name().starts_with("libc.so")).unwrap();
         assert_eq!(libc.address_of("malloc"), Some(libc::malloc as *const () as u64));
         let malloc = libc.export("malloc").unwrap();
         let offset = usize::try_from(libc.file_offset(malloc.vaddr).unwrap()).unwrap();
-        assert_eq!(
-            libc.bytes_at(malloc.vaddr).unwrap()[..16],
-            libc.data[offset..offset + 16]
-        );
+        assert_eq!(libc.bytes_at(malloc.vaddr).unwrap()[..16], libc.data[offset..offset + 16]);
         assert!(libc.is_code(libc::malloc as *const () as u64));
     }
 }

@@ -256,7 +256,8 @@ impl Recorder {
         quality.counts.extend(self.own_counts());
         quality.own_cpu_ms = process::own_cpu_ms();
         quality.target_cpu_ms = self.processes.iter().map(|process| process.vitals().cpu_ms()).sum();
-        quality.target_cost_ms = quality.cost_of(value(Counter::EntryHits), value(Counter::ReturnHits), value(Counter::BodyNanos));
+        quality.target_cost_ms =
+            quality.cost_of(value(Counter::EntryHits), value(Counter::ReturnHits), value(Counter::BodyNanos));
         let oldest = self.processes.iter().filter_map(Traced::pools_age_at_end).max();
         quality.pools_read_before_end_ms = oldest.map(|at| self.elapsed_ms().saturating_sub(at));
         quality

@@ -119,6 +119,7 @@ impl Traced {
             rss_end: vitals.rss,
             rss_peak: vitals.rss,
             end: profile::End::Detached,
+            ..profile::Process::default()
         };
         Self {
             identity: start.identity,

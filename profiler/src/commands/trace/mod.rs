@@ -64,7 +64,8 @@ pub fn run(args: &TraceArgs) -> Result<Exit, Failure> {
     if let Some(path) = &args.output {
         output::check_writable(path).map_err(Failure::usage)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)?;
     runtime.block_on(trace(args))
 }
 
@@ -97,9 +98,8 @@ fn show(profile: &Profile, path: &Path, launched: bool) -> Result<(), Failure> {
     let stream = if launched { Stream::Error } else { Stream::Output };
     let text = render::render(profile, Format::Text, &terminal::options(stream)).map_err(Failure::cannot_observe)?;
     let shown = path.display();
-    let next = format!(
-        "\nProfile: {shown}\nFlamegraph: pyalloc report {shown} --format flamegraph -o flamegraph.svg\n"
-    );
+    let next =
+        format!("\nProfile: {shown}\nFlamegraph: pyalloc report {shown} --format flamegraph -o flamegraph.svg\n");
     terminal::print(stream, &(text + &next))
 }
 
@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        let check = |text: &str, ms: Option<u64>| assert_eq!(parse_duration(text).ok(), ms.map(Duration::from_millis), "{text}");
+        let check = |text: &str, ms: Option<u64>| {
+            assert_eq!(parse_duration(text).ok(), ms.map(Duration::from_millis), "{text}")
+        };
         check("30s", Some(30_000));
         check("1.5m", Some(90_000));
         check("250ms", Some(250));

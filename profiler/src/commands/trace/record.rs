@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal as NixSignal;
 use profiler_common::config::process_flags;
 use profiler_common::event::lifecycle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,8 +16,8 @@ use super::target::Target;
 use crate::exit::{Exit, Failure};
 use crate::kernel::{Kernel, Ring};
 use crate::output;
-use crate::process::launch::{Fate, Launched};
 use crate::process::Identity;
+use crate::process::launch::{Fate, Launched};
 use crate::profile::{self, Profile, Trace, file};
 use crate::python::Interpreter;
 use crate::recorder::{Recorder, Start};
@@ -56,7 +57,7 @@ pub struct Finished {
 impl Recording {
     /// Attaches, and lets a launched program go.
     pub fn start(args: &TraceArgs, mut kernel: Kernel, target: Target, path: &Path) -> Result<Self, Failure> {
-        let Target { identity, interpreter, plan, memory, program_break, launched } = target;
+        let Target { identity, interpreter, plan, memory, program_break, mut launched } = target;
         let pid = identity.pid;
         let ring = kernel.take_ring().ok_or_else(|| Failure::cannot_observe("the ring buffer is taken"))?;
         let mut recorder = Recorder::new(trace_of(args, launched.is_some()));
@@ -80,8 +81,8 @@ impl Recording {
         let quality = recorder.quality_mut();
         quality.attach_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(0);
         quality.links = kernel.link_kind().describe().to_owned();
-        if let Some(launched) = &launched {
-            launched.resume().map_err(|error| Failure::cannot_observe(format!("cannot start the program: {error}")))?;
+        if let Some(launched) = &mut launched {
+            launched.let_go().map_err(|error| Failure::cannot_observe(format!("cannot start the program: {error}")))?;
         }
         let settling = !interpreter.initialized;
         let progress = Progress::start(args.quiet);
@@ -120,10 +121,15 @@ impl Recording {
                 () = sleep_until(deadline.unwrap_or_else(far_away)), if deadline.is_some() => return Ok(End::Duration),
                 // A launched program gets the terminal's Ctrl-C itself, and decides what to do with it.
                 _ = signals.interrupt.recv() => if self.launched.is_none() { return Ok(End::Interrupted) },
-                _ = signals.terminate.recv() => return Ok(End::Interrupted),
-                _ = signals.hangup.recv() => return Ok(End::Interrupted),
+                _ = signals.terminate.recv() => if !self.pass_on(NixSignal::SIGTERM) { return Ok(End::Interrupted) },
+                _ = signals.hangup.recv() => if !self.pass_on(NixSignal::SIGHUP) { return Ok(End::Interrupted) },
             }
         }
+    }
+
+    /// A launched program is told what we are told to do, and decides; false where there is none.
+    fn pass_on(&self, signal: NixSignal) -> bool {
+        self.launched.as_ref().is_some_and(|launched| launched.signal(signal).is_ok())
     }
 
     /// Reads what the kernel has, detaches, lets a held program go, and writes the profile.

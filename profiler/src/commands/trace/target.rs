@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fs;
 
-use profiler_common::config::{ProcessConfig, process_flags};
+use profiler_common::config::{NO_SLOT, ProcessConfig, process_flags};
+use profiler_common::probe::Function;
 
 use super::TraceArgs;
 use crate::exit::Failure;
-use crate::kernel::plan::{self, NoAllocator, Python};
+use crate::kernel::plan::{self, Python};
 use crate::kernel::release::Release;
 use crate::kernel::site::SiteRules;
 use crate::kernel::{Kernel, ProbePlan};
@@ -41,7 +42,9 @@ pub struct Target {
 pub fn check(args: &TraceArgs) -> Result<(), Failure> {
     let Some(pid) = args.pid else { return Ok(()) };
     if pid == 0 || !fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
-        return Err(Failure::cannot_observe(format!("there is no process {pid}; `pgrep -af python` lists the candidates")));
+        return Err(Failure::cannot_observe(format!(
+            "there is no process {pid}; `pgrep -af python` lists the candidates"
+        )));
     }
     if fs::exists(format!("/proc/{pid}/task/{pid}")).unwrap_or(false) {
         return Ok(());
@@ -122,19 +125,18 @@ fn at_entry(pid: Pid, kernel: &mut Kernel, child: &Launched, name: &str) -> Resu
     match Interpreter::discover(pid) {
         Ok(_) => Ok(true),
         Err(NotPython::NoInterpreter { .. }) => Ok(false),
-        Err(refusal) => {
-            let _ = nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(pid.0.cast_signed()),
-                nix::sys::signal::Signal::SIGKILL,
-            );
-            Err(Failure::cannot_observe(refusal))
-        }
+        Err(refusal) => Err(Failure::cannot_observe(refusal)),
     }
 }
 
 /// A process of which nothing is known yet.
 fn holding(flags: u32) -> ProcessConfig {
-    ProcessConfig { slot: 0, flags, ..bytemuck::Zeroable::zeroed() }
+    ProcessConfig {
+        slot: 0,
+        flags: flags | process_flags::FOLLOW_ONLY,
+        parent_slot: NO_SLOT,
+        ..bytemuck::Zeroable::zeroed()
+    }
 }
 
 fn ended_early(name: &str, fate: Fate) -> Failure {
@@ -174,5 +176,27 @@ fn probes(
         },
         code_dealloc: interpreter.code_dealloc().map(|function| function.address),
     };
-    ProbePlan::for_process(&target, Some(&python), site_rules()).map_err(|error: NoAllocator| Failure::cannot_observe(error))
+    let plan = ProbePlan::for_process(&target, Some(&python), site_rules()).map_err(Failure::cannot_observe)?;
+    if !plan.points.iter().any(|point| point.function == Function::CodeDealloc) {
+        return Err(Failure::cannot_observe(format!(
+            "cannot tell the code objects of process {pid} apart: its code_dealloc cannot be probed; run `pyalloc doctor \
+             --pid {pid} -v` and report what it prints"
+        )));
+    }
+    refuse_deadly_returns(pid, &plan)?;
+    Ok(plan)
+}
+
+/// A filter of system calls in the process may kill it for the one that a return probe adds on some kernels.
+fn refuse_deadly_returns(pid: Pid, plan: &ProbePlan) -> Result<(), Failure> {
+    let kernel_filters = Release::running().is_ok_and(Release::filters_return_probes);
+    let status = procfs::process::Process::new(pid.0.cast_signed()).and_then(|process| process.status());
+    let filtered = status.is_ok_and(|status| status.seccomp.is_some_and(|mode| mode != 0));
+    if kernel_filters && filtered && plan.points.iter().any(|point| point.wants_return()) {
+        return Err(Failure::cannot_observe(format!(
+            "process {pid} filters its system calls (seccomp), and this kernel (6.11 to 6.13) would let the filter kill it \
+             at the first return probe; use a kernel before 6.11 or from 6.14 on, or run the process without the filter"
+        )));
+    }
+    Ok(())
 }

@@ -39,9 +39,7 @@ pub struct SiteRules {
 impl SiteRules {
     /// The rules of Linux `major.minor`.
     pub const fn for_kernel(major: u32, minor: u32) -> Self {
-        Self {
-            short_nops: major > 6 || major == 6 && minor >= 18,
-        }
+        Self { short_nops: major > 6 || major == 6 && minor >= 18 }
     }
 }
 
@@ -178,9 +176,7 @@ pub struct Sites<'image> {
 
 impl fmt::Debug for Sites<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sites")
-            .field("rules", &self.rules)
-            .finish_non_exhaustive()
+        f.debug_struct("Sites").field("rules", &self.rules).finish_non_exhaustive()
     }
 }
 
@@ -191,11 +187,7 @@ impl<'image> Sites<'image> {
     }
 
     fn in_code(code: Code<'image>, rules: SiteRules) -> Self {
-        Self {
-            code,
-            rules,
-            targets: OnceCell::new(),
-        }
+        Self { code, rules, targets: OnceCell::new() }
     }
 
     /// The cheapest site of the function whose entry is `vaddr`, with a return probe if the function's role needs one.
@@ -204,9 +196,7 @@ impl<'image> Sites<'image> {
         if !function.needs_return() {
             return Ok(Placement::Call(site));
         }
-        ReturnSite::new(site)
-            .map(Placement::CallAndReturn)
-            .ok_or(NoSite::NoInstruction(vaddr))
+        ReturnSite::new(site).map(Placement::CallAndReturn).ok_or(NoSite::NoInstruction(vaddr))
     }
 
     /// The cheapest site of the function whose entry is `vaddr`; the first of several that cost the same.
@@ -240,14 +230,7 @@ impl<'image> Sites<'image> {
             let rank = self.rank(&instruction, text);
             if let (Some(rank), Some(arguments)) = (rank, state.arguments(function.arguments())) {
                 let file_offset = offset.wrapping_add(start as u64);
-                candidates.push(Candidate::new(
-                    rank,
-                    &state,
-                    entry,
-                    &instruction,
-                    file_offset,
-                    arguments,
-                ));
+                candidates.push(Candidate::new(rank, &state, entry, &instruction, file_offset, arguments));
             }
             if instruction.flow_control() != FlowControl::Next || state.step(&instruction).is_err() {
                 break;
@@ -322,14 +305,7 @@ impl Candidate {
             Rank::Emulated | Rank::EmulatedNop => SiteClass::Emulated,
             Rank::SingleStepped | Rank::Endbr => SiteClass::SingleStepped,
         };
-        let site = Site {
-            entry,
-            vaddr: instruction.ip(),
-            file_offset,
-            class,
-            arguments,
-            pushed: state.pushed(),
-        };
+        let site = Site { entry, vaddr: instruction.ip(), file_offset, class, arguments, pushed: state.pushed() };
         Self { rank, site }
     }
 }
