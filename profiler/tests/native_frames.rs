@@ -9,11 +9,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use bytemuck::Zeroable as _;
 use profiler_common::config::{ProcessConfig, process_flags};
 use profiler_common::event::{mapping, native};
-use profiler_common::probe::{Cookie, Function, Register};
+use profiler_common::probe::Function;
 use profiler_common::unwind::cfa;
 use pyalloc::event::{self, Event, StackEvent};
-use pyalloc::kernel::{Kernel, NativeLimits, ProbePoint, Ring, Settings};
+use pyalloc::kernel::plan::{ProbePlan, Target};
+use pyalloc::kernel::release::Release;
+use pyalloc::kernel::{Kernel, NativeLimits, Ring, Settings};
 use pyalloc::process::image::Image;
+use pyalloc::process::memory::ProcessMemory;
 use pyalloc::process::{Pid, maps};
 use pyalloc::symbol::native::NativeNames;
 use pyalloc::unwind::{Table, Unwinder};
@@ -153,16 +156,13 @@ impl Trace {
     fn attach_malloc(&mut self) {
         let regions = maps::read(self.pid).unwrap();
         let images = Image::all(self.pid, &regions);
-        let libc = images.iter().find(|image| image.file_name().starts_with("libc.so"));
-        let libc = libc.unwrap();
-        let malloc = libc.export("malloc").unwrap();
-        let point = ProbePoint {
-            openable: libc.openable.clone(),
-            file_offset: libc.file_offset(malloc.vaddr).unwrap(),
-            cookie: Cookie::new(Function::Malloc, [Register::Rdi; 3], 0),
-            wants_return: true,
-        };
-        self.kernel.attach(self.pid, &[point]).unwrap();
+        let memory = ProcessMemory::open(self.pid).unwrap();
+        let target = Target { memory: &memory, regions: &regions, images: &images, executable: None };
+        let rules = Release::running().unwrap().site_rules();
+        let mut plan = ProbePlan::for_process(&target, None, rules).unwrap();
+        plan.points.retain(|point| point.function == Function::Malloc && point.name == "malloc");
+        assert_eq!(plan.points.len(), 1);
+        self.kernel.attach(self.pid, &plan.points).unwrap();
     }
 
     /// Time in the programs per call of malloc since the last time this was asked, ns.

@@ -1,8 +1,10 @@
 //! Attaching the probes of one process, by the best kind of link the kernel has.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 
 use super::plan::ProbePoint;
 use super::programs::Programs;
@@ -39,6 +41,48 @@ impl LinkKind {
 pub(super) enum Link {
     Multi(Handle),
     Perf(UProbeLink),
+}
+
+/// The links of each process.
+#[derive(Default)]
+pub(super) struct Links {
+    by_process: HashMap<Pid, Vec<Link>>,
+    dropping: Vec<JoinHandle<()>>,
+}
+
+/// Links are dropped by this many threads: each waits for the kernel, not for a CPU.
+const DROPPERS: usize = 16;
+
+impl Links {
+    pub(super) fn add(&mut self, pid: Pid, made: Vec<Link>) {
+        self.by_process.entry(pid).or_default().extend(made);
+    }
+
+    pub(super) fn drop_process(&mut self, pid: Pid) {
+        self.dropping.retain(|thread| !thread.is_finished());
+        if let Some(links) = self.by_process.remove(&pid) {
+            self.dropping.push(std::thread::spawn(move || drop(links)));
+        }
+    }
+
+    pub(super) fn drop_all(&mut self) {
+        let mut all: Vec<Link> = self.by_process.drain().flat_map(|(_, links)| links).collect();
+        let share = all.len().div_ceil(DROPPERS).max(1);
+        while !all.is_empty() {
+            let links = all.split_off(all.len().saturating_sub(share));
+            self.dropping.push(std::thread::spawn(move || drop(links)));
+        }
+        for thread in self.dropping.drain(..) {
+            // A thread that only drops has nothing to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.drop_all();
+    }
 }
 
 /// Attaches all points. On failure nothing stays attached.

@@ -18,13 +18,14 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::programs::BtfTracePoint;
 use aya::{Btf, Ebpf, EbpfLoader};
-use profiler_common::config::ProcessConfig;
+use profiler_common::config::{ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
 use profiler_common::unwind::{NativeMapping, Row};
 
 pub use links::LinkKind;
 pub use maps::Raw;
+pub use sys::monotonic_ns;
 pub use plan::{ProbePlan, ProbePoint};
 pub use ring::Ring;
 pub use unwind::NativeLimits;
@@ -78,7 +79,7 @@ pub struct Settings {
 /// The loaded kernel side. Dropping it detaches everything.
 pub struct Kernel {
     /// First, so that probes are detached before the maps they use are closed.
-    links: Vec<links::Link>,
+    links: links::Links,
     ebpf: Ebpf,
     programs: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
@@ -113,7 +114,7 @@ impl Kernel {
         let counters = maps::counters(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
-        Ok(Self { links: Vec::new(), ebpf, programs, processes, codes, counters, ring, native })
+        Ok(Self { links: links::Links::default(), ebpf, programs, processes, codes, counters, ring, native })
     }
 
     /// How probes are linked.
@@ -142,6 +143,12 @@ impl Kernel {
         self.processes.insert(pid.0, Raw(*config), 0).map_err(|error| map_error("PROCESSES", error))
     }
 
+    /// Where the threads of a known process keep their state is known for good now.
+    pub fn settle_process(&mut self, pid: Pid, slot: &ThreadSlot) -> Result<(), KernelError> {
+        let known = self.processes.get(&pid.0, 0).map_err(|error| map_error("PROCESSES", error))?;
+        self.trace_process(pid, &ProcessConfig { thread_slot: *slot, ..known.0 })
+    }
+
     /// Makes the programs ignore a process; its probes stay until they are detached.
     pub fn forget_process(&mut self, pid: Pid) {
         // It may have gone by itself: then there is nothing to remove.
@@ -151,13 +158,18 @@ impl Kernel {
     /// Attaches probes to one process.
     pub fn attach(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
         let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
-        self.links.extend(made);
+        self.links.add(pid, made);
         Ok(())
     }
 
-    /// Detaches all probes; tracepoints stay.
+    /// Detaches the probes of one process, in the background: the kernel takes some 10 ms for each file.
+    pub fn detach_process(&mut self, pid: Pid) {
+        self.links.drop_process(pid);
+    }
+
+    /// Detaches all probes; tracepoints stay. Returns when it is done.
     pub fn detach(&mut self) {
-        self.links.clear();
+        self.links.drop_all();
     }
 
     /// Makes an image's unwinding table known; `None` when there is no room for it. It stays until the end.

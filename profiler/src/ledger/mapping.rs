@@ -66,6 +66,11 @@ impl MappingLedger {
         self.sums.iter().map(|(&(stack, origin), &sums)| (stack, origin, sums))
     }
 
+    /// The end of the heap, if it is known.
+    pub fn program_break(&self) -> Option<u64> {
+        self.program_break
+    }
+
     /// Bytes mapped during the trace and still there.
     pub fn inuse_space(&self) -> u64 {
         self.sums.values().map(|sums| sums.inuse_space).sum()
