@@ -177,16 +177,14 @@ impl Recording {
         let Self { ring, recorder, kernel, .. } = self;
         let mut events = Vec::new();
         ring.drain(|record| events.extend(recorder.take(record, kernel)));
+        let held = events.iter().any(|event| event.what == lifecycle::HELD_AT_EXIT);
         for event in &events {
-            if event.what == lifecycle::HELD_AT_EXIT {
-                return Ok(Some(End::Held));
-            }
             self.tree.apply(event, &mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
         }
         if self.native {
             self.recorder.refresh_native(&mut self.kernel).map_err(Failure::cannot_observe)?;
         }
-        Ok(self.tree.is_over().then_some(End::Over))
+        Ok(if held { Some(End::Held) } else { self.tree.is_over().then_some(End::Over) })
     }
 
     fn sample(&mut self) -> Result<Option<End>, Failure> {

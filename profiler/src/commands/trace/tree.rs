@@ -50,14 +50,21 @@ impl Tree {
     }
 
     /// Attaches to a process that was found or launched; `hold` are flags of this one alone.
-    pub fn add(&mut self, kernel: &mut Kernel, recorder: &mut Recorder, target: Target, hold: u32) -> Result<(), Failure> {
+    pub fn add(
+        &mut self,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+        target: Target,
+        hold: u32,
+    ) -> Result<(), Failure> {
         let slot = self.take_slot().ok_or_else(|| Failure::cannot_observe("too many processes for one trace"))?;
         let identity = target.identity;
         recorder.add_process(slot, target.start);
         let state = match target.python {
             Some(python) => {
                 let settling = !python.initialized;
-                let plan = self.probe(kernel, recorder, slot, identity.pid, python, hold).map_err(Failure::cannot_observe)?;
+                let plan =
+                    self.probe(kernel, recorder, slot, identity.pid, python, hold).map_err(Failure::cannot_observe)?;
                 State::Probed { plan, settling }
             }
             None => {
@@ -95,7 +102,12 @@ impl Tree {
     }
 
     /// Acts on a fork, an exec or an exit.
-    pub fn apply(&mut self, event: &Lifecycle, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
+    pub fn apply(
+        &mut self,
+        event: &Lifecycle,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+    ) -> Result<(), KernelError> {
         let slot = event.header.slot;
         match event.what {
             lifecycle::FORKED => self.forked(event, kernel, recorder),
@@ -197,13 +209,21 @@ impl Tree {
 
     /// Another program in the same process: for the profile it is another process.
     fn executed(&mut self, event: &Lifecycle, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
-        let Some(old) = self.members.remove(&event.header.slot) else { return Ok(()) };
-        recorder.set_end(event.header.slot, profile::End::Executed);
+        let old_slot = event.header.slot;
+        let Some(old) = self.members.remove(&old_slot) else { return Ok(()) };
         kernel.detach_process(old.identity.pid);
-        let Some(slot) = self.take_slot().filter(|_| self.flags & process_flags::FOLLOW != 0) else { return Ok(()) };
-        let Ok(target) = Target::unknown(old.identity.pid) else { return Ok(()) };
+        let Some(slot) = self.take_slot().filter(|_| self.flags & process_flags::FOLLOW != 0) else {
+            recorder.set_end(old_slot, profile::End::Executed);
+            return Ok(());
+        };
         self.follow(kernel, slot, old.identity.pid)?;
-        recorder.add_process(slot, target.start);
+        if old_slot >= FIRST_FORKED_SLOT {
+            recorder.re_slot(old_slot, slot);
+        } else {
+            recorder.set_end(old_slot, profile::End::Executed);
+            let Ok(target) = Target::unknown(old.identity.pid) else { return Ok(()) };
+            recorder.add_process(slot, target.start);
+        }
         let state = State::Undecided { since: Instant::now(), executed_ns: event.header.time_ns, looked: None };
         self.members.insert(slot, Member { identity: old.identity, state });
         self.decide_one(slot, kernel, recorder)
@@ -217,6 +237,8 @@ impl Tree {
         let too_late = since.elapsed() > UNDECIDED_FOR;
         let found = if is_worth_a_look(identity.pid, looked) { Target::inspect(identity.pid).ok() } else { None };
         let state = match found {
+            // Before the loader is done, CPython's tables of allocator functions are not filled in.
+            Some(Target { python: Some(python), .. }) if !python.initialized && !python.counts_pools() => return Ok(()),
             Some(Target { start, python: Some(python), .. }) => {
                 if let Some(process) = recorder.process_mut(slot) {
                     process.became_python(start);
