@@ -51,6 +51,8 @@ pub struct Layout {
 pub struct Runtime {
     /// `interpreters.head`: NULL until the interpreter is initialized.
     pub interpreters_head: u64,
+    /// `gilstate.tstate_current`, the state of the thread that holds the GIL; not a global any more since 3.12.
+    pub current_state: Option<u64>,
     /// `autoTSSkey`, {i32 initialized; u32 key}; gone in 3.15.
     pub auto_tss_key: Option<u64>,
     /// The allocators' tables; static variables elsewhere before 3.12.
@@ -152,6 +154,7 @@ const V3_8: Layout = Layout {
     verified: false,
     runtime: Runtime {
         interpreters_head: 32,
+        current_state: Some(1368),
         auto_tss_key: Some(1392),
         allocators: None,
     },
@@ -206,6 +209,7 @@ const V3_8: Layout = Layout {
 const V3_9: Layout = Layout {
     minor: 9,
     runtime: Runtime {
+        current_state: Some(568),
         auto_tss_key: Some(584),
         ..V3_8.runtime
     },
@@ -230,6 +234,7 @@ const V3_11: Layout = Layout {
     verified: true,
     runtime: Runtime {
         interpreters_head: 40,
+        current_state: Some(576),
         auto_tss_key: Some(592),
         allocators: None,
     },
@@ -270,6 +275,7 @@ const V3_12: Layout = Layout {
     minor: 12,
     runtime: Runtime {
         interpreters_head: 40,
+        current_state: None,
         auto_tss_key: Some(1544),
         allocators: Some(Allocators {
             raw: 96,
@@ -314,6 +320,7 @@ const V3_13: Layout = Layout {
     minor: 13,
     runtime: Runtime {
         interpreters_head: 632,
+        current_state: None,
         auto_tss_key: Some(2160),
         allocators: Some(Allocators {
             raw: 704,
@@ -374,6 +381,7 @@ const V3_14: Layout = Layout {
     verified: false,
     runtime: Runtime {
         interpreters_head: 808,
+        current_state: None,
         auto_tss_key: Some(2336),
         allocators: Some(Allocators {
             raw: 880,
@@ -431,6 +439,7 @@ const V3_15: Layout = Layout {
     minor: 15,
     runtime: Runtime {
         interpreters_head: 936,
+        current_state: None,
         auto_tss_key: None,
         allocators: Some(Allocators {
             raw: 1008,
