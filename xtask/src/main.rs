@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod command;
 mod demo;
+mod interpreters;
 mod interrupt;
 mod setup;
 mod tally;
@@ -17,6 +18,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
   setup        install what building and testing need, after saying what (nothing if nothing is missing)
+  interpreters fetch more real interpreters for the tests, into target/interpreters (nothing if all are there)
   build-ebpf   build the kernel side alone, and print the path of the object
   demo         a small service that leaks, under load, traced: prints the report and the flamegraph's path
   test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = interrupt::watch().and_then(|()| match arguments[..] {
         ["setup"] => setup::run(),
+        ["interpreters"] => interpreters::run(),
         ["build-ebpf"] => build_ebpf(),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
