@@ -146,4 +146,4 @@ pub struct ProcessConfig {
 
 const _: () = assert!(core::mem::size_of::<ThreadSlot>() == 24);
 const _: () = assert!(core::mem::size_of::<PythonLayout>() == 80);
-const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 120);
+const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 128);

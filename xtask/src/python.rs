@@ -55,9 +55,9 @@ impl Interpreter {
     pub fn has_venv(&self) -> bool {
         !self.is_fetched()
             && Command::new(&self.path)
-            .args(["-c", "import venv, ensurepip"])
-            .output()
-            .is_ok_and(|out| out.status.success())
+                .args(["-c", "import venv, ensurepip"])
+                .output()
+                .is_ok_and(|out| out.status.success())
     }
 }
 
@@ -230,11 +230,7 @@ mod tests {
 
     #[test]
     fn another_requirement_is_another_environment() {
-        let interpreter = Interpreter {
-            version: (3, 11, 7),
-            free_threaded: false,
-            path: "/usr/bin/python3.11".into(),
-        };
+        let interpreter = Interpreter { version: (3, 11, 7), free_threaded: false, path: "/usr/bin/python3.11".into() };
         let one = Venv::folder("demo", &interpreter, "flask==1");
         assert_eq!(one, Venv::folder("demo", &interpreter, "flask==1"));
         assert_ne!(one, Venv::folder("demo", &interpreter, "flask==2"));

@@ -173,8 +173,7 @@ impl State {
             });
         }
         let thread_slot =
-            slot::find(memory, layout, runtime, &threads, coded, located.libc)
-                .map_err(|error| error.to_string())?;
+            slot::find(memory, layout, runtime, &threads, coded, located.libc).map_err(|error| error.to_string())?;
         check_frames(memory, layout, code_type, &threads)?;
         Ok(Self { initialized: true, thread_slot, threads })
     }

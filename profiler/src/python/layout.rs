@@ -152,24 +152,9 @@ const V3_8: Layout = Layout {
     minor: 8,
     free_threaded: false,
     verified: false,
-    runtime: Runtime {
-        interpreters_head: 32,
-        current_state: Some(1368),
-        auto_tss_key: Some(1392),
-        allocators: None,
-    },
-    interpreter: InterpreterState {
-        next: 0,
-        threads_head: 8,
-        code_object_generation: None,
-    },
-    thread: ThreadState {
-        next: 8,
-        cframe: None,
-        frame: 24,
-        thread_id: 176,
-        native_thread_id: None,
-    },
+    runtime: Runtime { interpreters_head: 32, current_state: Some(1368), auto_tss_key: Some(1392), allocators: None },
+    interpreter: InterpreterState { next: 0, threads_head: 8, code_object_generation: None },
+    thread: ThreadState { next: 8, cframe: None, frame: 24, thread_id: 176, native_thread_id: None },
     frame: Frame {
         size: 112,
         code: 32,
@@ -200,15 +185,8 @@ const V3_8: Layout = Layout {
     arena_size: 256 << 10,
 };
 
-const V3_9: Layout = Layout {
-    minor: 9,
-    runtime: Runtime {
-        current_state: Some(568),
-        auto_tss_key: Some(584),
-        ..V3_8.runtime
-    },
-    ..V3_8
-};
+const V3_9: Layout =
+    Layout { minor: 9, runtime: Runtime { current_state: Some(568), auto_tss_key: Some(584), ..V3_8.runtime }, ..V3_8 };
 
 const V3_10: Layout = Layout {
     minor: 10,
@@ -222,23 +200,9 @@ const V3_10: Layout = Layout {
 const V3_11: Layout = Layout {
     minor: 11,
     verified: true,
-    runtime: Runtime {
-        interpreters_head: 40,
-        current_state: Some(576),
-        auto_tss_key: Some(592),
-        allocators: None,
-    },
-    interpreter: InterpreterState {
-        threads_head: 16,
-        ..V3_10.interpreter
-    },
-    thread: ThreadState {
-        cframe: Some(56),
-        frame: 8,
-        thread_id: 152,
-        native_thread_id: Some(160),
-        ..V3_10.thread
-    },
+    runtime: Runtime { interpreters_head: 40, current_state: Some(576), auto_tss_key: Some(592), allocators: None },
+    interpreter: InterpreterState { threads_head: 16, ..V3_10.interpreter },
+    thread: ThreadState { cframe: Some(56), frame: 8, thread_id: 152, native_thread_id: Some(160), ..V3_10.thread },
     frame: Frame {
         size: 80,
         code: 32,

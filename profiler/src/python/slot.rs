@@ -302,26 +302,17 @@ mod tests {
             words.insert(t.fs_base + 0x328, t.state);
         });
         assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Ok(relative(0x328)));
-        assert_eq!(
-            find(&memory, layout, RUNTIME, &threads, None, Libc::Unknown),
-            Ok(relative(0x328))
-        );
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, Libc::Unknown), Ok(relative(0x328)));
         let (memory, threads) = target(40, 3, |words, t| {
             words.insert(t.fs_base + 0x518, t.fs_base + 0x8000);
             words.insert(t.fs_base + 0x8000 + 16 * 8 + 8, t.state);
         });
-        assert_eq!(
-            find(&memory, layout, RUNTIME, &threads, None, GLIBC),
-            Ok(indirect(0x518, 136))
-        );
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Ok(indirect(0x518, 136)));
         let (memory, threads) = target(2, 3, |words, t| {
             words.insert(t.fs_base + 0x80, t.fs_base + 0x8000);
             words.insert(t.fs_base + 0x8010, t.state);
         });
-        assert_eq!(
-            find(&memory, layout, RUNTIME, &threads, None, Libc::Musl),
-            Ok(indirect(0x80, 16))
-        );
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, Libc::Musl), Ok(indirect(0x80, 16)));
     }
 
     #[test]
@@ -365,19 +356,13 @@ mod tests {
         let wrong = find(&memory, layout, RUNTIME, &[thread(9)], None, GLIBC);
         assert_eq!(wrong, Err(SlotError::NoThread));
         let (memory, threads) = target(0, 3, |_, _| ());
-        assert_eq!(
-            find(&memory, layout, RUNTIME, &threads, None, GLIBC),
-            Err(SlotError::NotFound)
-        );
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Err(SlotError::NotFound));
     }
 
     #[test]
     fn waits_for_the_key_before_the_interpreter_runs() {
         let slot = before_start(&LAYOUTS[3], RUNTIME, None, GLIBC);
-        assert_eq!(
-            (slot.mode, slot.offset, slot.inner),
-            (thread_slot::KEY_IN_MEMORY, 0x318, RUNTIME + 592)
-        );
+        assert_eq!((slot.mode, slot.offset, slot.inner), (thread_slot::KEY_IN_MEMORY, 0x318, RUNTIME + 592));
         assert_eq!(before_start(&LAYOUTS[3], RUNTIME, None, Libc::Musl), ThreadSlot::default());
     }
 }

@@ -13,7 +13,16 @@ const SUITES: [(&str, &[u8]); 3] = [("sid", &[14, 15]), ("trixie", &[13]), ("bul
 
 /// Libraries that the interpreters and the standard library's extensions need; some have other names in some suites.
 const LIBRARIES: [&str; 10] = [
-    "libc6", "libcrypt1", "zlib1g", "libexpat1", "libffi8", "libffi7", "libbz2-1.0", "liblzma5", "libuuid1", "libzstd1",
+    "libc6",
+    "libcrypt1",
+    "zlib1g",
+    "libexpat1",
+    "libffi8",
+    "libffi7",
+    "libbz2-1.0",
+    "liblzma5",
+    "libuuid1",
+    "libzstd1",
 ];
 
 /// Where Debian keeps libraries and the loader in a package.
@@ -26,8 +35,18 @@ pub fn fetch(root: &Path) -> usize {
         for &minor in minors {
             places.push((suite, minor, Place::new(root, &format!("debian-{suite}-3.{minor}")), Build::Program));
             if suite == "sid" {
-                places.push((suite, minor, Place::new(root, &format!("debian-{suite}-3.{minor}-linked")), Build::Linked));
-                places.push((suite, minor, Place::new(root, &format!("debian-{suite}-3.{minor}-dlopen")), Build::Loaded));
+                places.push((
+                    suite,
+                    minor,
+                    Place::new(root, &format!("debian-{suite}-3.{minor}-linked")),
+                    Build::Linked,
+                ));
+                places.push((
+                    suite,
+                    minor,
+                    Place::new(root, &format!("debian-{suite}-3.{minor}-dlopen")),
+                    Build::Loaded,
+                ));
             }
         }
     }
@@ -156,9 +175,9 @@ impl Archive {
         for (package, required) in
             python.iter().map(|name| (name.as_str(), true)).chain(LIBRARIES.map(|name| (name, name == "libc6")))
         {
-            let fetched = self.package(package, suite).and_then(|file| {
-                quiet(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&system))
-            });
+            let fetched = self
+                .package(package, suite)
+                .and_then(|file| quiet(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&system)));
             if let (Err(error), true) = (fetched, required) {
                 return Err(error.context(format!("package {package}")));
             }
@@ -242,7 +261,8 @@ mod tests {
 
     #[test]
     fn the_machines_own_mirror_is_taken_from_both_kinds_of_files() {
-        let text = "# a comment\nTypes: deb\nURIs: copy:/srv/debian\nSuites: bookworm bookworm-updates\nSigned-By: /k.gpg\n";
+        let text =
+            "# a comment\nTypes: deb\nURIs: copy:/srv/debian\nSuites: bookworm bookworm-updates\nSigned-By: /k.gpg\n";
         assert_eq!(stanza(text).as_deref(), Some("URIs: copy:/srv/debian\nSigned-By: /k.gpg\n"));
         assert_eq!(stanza("Types: deb\nURIs: copy:/srv/security\nSuites: bookworm-security\n"), None);
         assert_eq!(stanza(&format!("Enabled: no\n{text}")), None);
