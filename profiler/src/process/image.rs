@@ -294,10 +294,12 @@ mod tests {
             openable: PathBuf::new(),
             file: (String::new(), 0),
             bias: 0,
-            segments: vec![segment],
-            entry: 0,
-            data: vec![0; 64],
-            exports: HashMap::new(),
+            contents: Arc::new(Contents {
+                segments: vec![segment],
+                entry: 0,
+                data: vec![0; 64],
+                exports: HashMap::new(),
+            }),
         };
         assert_eq!(image(segment(u64::MAX - 8, 64)).file_offset(16), None);
         assert_eq!(image(segment(u64::MAX - 8, 64)).bytes_at(4), None);

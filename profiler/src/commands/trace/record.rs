@@ -151,6 +151,7 @@ impl Recording {
     pub fn finish(mut self, end: End) -> Result<Finished, Failure> {
         self.progress.finish();
         self.drain()?;
+        self.tree.check(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
         self.tree.forget_all(&mut self.kernel);
         self.drain()?;
         self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
