@@ -1,5 +1,7 @@
 //! A recording: attached, fed by the ring and the clock, ended in order.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,7 @@ pub struct Recording {
     flags: u32,
     exit_status: Option<i32>,
     path: PathBuf,
+    ready: Option<PathBuf>,
     progress: Progress,
 }
 
@@ -82,8 +85,8 @@ impl Recording {
         }
         let settling = !interpreter.initialized;
         let progress = Progress::start(args.quiet);
-        let path = path.to_owned();
-        Ok(Self { kernel, ring, recorder, identity, launched, settling, flags, exit_status: None, path, progress })
+        let (path, ready) = (path.to_owned(), args.ready.clone());
+        Ok(Self { kernel, ring, recorder, identity, launched, settling, flags, exit_status: None, path, ready, progress })
     }
 
     /// Records until the end.
@@ -94,6 +97,7 @@ impl Recording {
         samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut written = Instant::now();
         self.write(false)?;
+        self.say_ready()?;
         loop {
             tokio::select! {
                 ready = self.ring.readable() => {
@@ -118,6 +122,13 @@ impl Recording {
                 _ = signals.hangup.recv() => return Ok(End::Interrupted),
             }
         }
+    }
+
+    /// Tells who waits for it that the probes are on, signals are heard and a first profile is written.
+    fn say_ready(&self) -> Result<(), Failure> {
+        let Some(path) = &self.ready else { return Ok(()) };
+        let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(b"attached\n"));
+        written.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
     }
 
     /// Reads what the kernel has, detaches, lets a held program go, and writes the profile.
