@@ -8,7 +8,7 @@ import json
 import sys
 
 FUNCTIONS = 400
-KEEP = []
+KEEP = [None] * FUNCTIONS
 LINES = {}
 SIZES = {}
 ADDRESSES = set()
@@ -18,11 +18,12 @@ def make(number):
     name = f"function_{number}"
     LINES[name] = 2 + number % 50
     SIZES[name] = 20_000 + 16 * number
-    source = "\n" * (number % 50) + f"def {name}(keep):\n    keep.append(bytearray({SIZES[name] - 1}))\n"
+    source = "\n" * (number % 50) + f"def {name}(keep):\n    keep[{number}] = bytearray({SIZES[name] - 1})\n"
     names = {}
     exec(compile(source, f"/reuse/{number % 7}.py", "exec"), names)
-    ADDRESSES.add(id(names[name].__code__))
-    return names[name]
+    function = names.pop(name)  # no circle: it dies as soon as it has been called
+    ADDRESSES.add(id(function.__code__))
+    return function
 
 
 def main():

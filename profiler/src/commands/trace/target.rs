@@ -43,10 +43,19 @@ pub fn check(args: &TraceArgs) -> Result<(), Failure> {
     if pid == 0 || !fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
         return Err(Failure::cannot_observe(format!("there is no process {pid}; `pgrep -af python` lists the candidates")));
     }
-    if fs::exists(format!("/proc/{pid}/task/{pid}")).unwrap_or(false) {
-        return Ok(());
+    match process_of(pid) {
+        Some(process) if process != pid => {
+            Err(Failure::usage(format!("{pid} is a thread's id; give the id of its process, {process}")))
+        }
+        _ => Ok(()),
     }
-    Err(Failure::usage(format!("{pid} is a thread's id; give the id of its process")))
+}
+
+/// The process that a thread belongs to. /proc answers for every thread, and lists only those that lead a process.
+fn process_of(thread: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
 }
 
 impl Target {
