@@ -1,5 +1,7 @@
 //! A recording: attached, fed by the ring and the clock, ended in order.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,7 @@ pub struct Recording {
     launched: Option<Launched>,
     native: bool,
     path: PathBuf,
+    ready: Option<PathBuf>,
     progress: Progress,
 }
 
@@ -81,26 +84,8 @@ impl Recording {
             launched.let_go().map_err(|error| Failure::cannot_observe(format!("cannot start the program: {error}")))?;
         }
         let progress = Progress::start(args.quiet);
-        let path = path.to_owned();
-        let mut recording = Self { kernel, ring, recorder, tree, launched, native: args.native, path, progress };
-        if follow != 0 {
-            recording.catch_up(&found)?;
-        }
-        Ok(recording)
-    }
-
-    /// Adds the processes that were forked between the search and the attach: their forks told us nothing.
-    fn catch_up(&mut self, found: &[Pid]) -> Result<(), Failure> {
-        self.drain()?;
-        for pid in found.iter().flat_map(|&pid| descendants(pid)) {
-            if self.tree.contains(pid) {
-                continue;
-            }
-            let Ok(target) = Target::inspect(pid).or_else(|_| Target::unknown(pid)) else { continue };
-            // It may have ended by now.
-            let _ = self.tree.add(&mut self.kernel, &mut self.recorder, target, 0);
-        }
-        Ok(())
+        let (path, ready) = (path.to_owned(), args.ready.clone());
+        Ok(Self { kernel, ring, recorder, identity, launched, settling, flags, exit_status: None, path, ready, progress })
     }
 
     /// Records until the end.
@@ -113,6 +98,7 @@ impl Recording {
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut written = Instant::now();
         self.write(false)?;
+        self.say_ready()?;
         loop {
             tokio::select! {
                 ready = self.ring.readable() => {
@@ -142,9 +128,11 @@ impl Recording {
         }
     }
 
-    /// A launched program is told what we are told to do, and decides; false where there is none.
-    fn pass_on(&self, signal: NixSignal) -> bool {
-        self.launched.as_ref().is_some_and(|launched| launched.signal(signal).is_ok())
+    /// Tells who waits for it that the probes are on, signals are heard and a first profile is written.
+    fn say_ready(&self) -> Result<(), Failure> {
+        let Some(path) = &self.ready else { return Ok(()) };
+        let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(b"attached\n"));
+        written.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
     }
 
     /// Reads what the kernel has, detaches, lets a held program go, and writes the profile.
