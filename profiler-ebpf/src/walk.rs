@@ -22,6 +22,16 @@ const MAX_STEPS: usize = MAX_FRAMES + 64;
 /// Bytes of a frame that are read at the most: `Thread::frame`.
 const FRAME_BYTES: u32 = 128;
 
+/// glibc's `tcbhead_t.dtv`, bytes from fs base.
+const DTV: u64 = 8;
+/// Bytes of a `dtv_t`; the one before the first holds how many follow.
+const DTV_ENTRY: u64 = 16;
+/// `TLS_DTV_UNALLOCATED`: the thread has not used the library's variables yet.
+const UNALLOCATED: u64 = u64::MAX;
+
+/// Most copies of one code object's bytecode that a thread's index may name.
+const MAX_COPIES: u64 = 1 << 20;
+
 /// Not a status: the walk goes on.
 const MORE: u32 = u32::MAX;
 
@@ -146,6 +156,10 @@ fn frames(config: &ProcessConfig, current: Current, thread: *mut Thread, start: 
         }
     }
     let Step { hash, depth, .. } = step_of(thread);
+    // CPython 3.15+ ends every chain in a frame of its own, also when no code runs.
+    if depth == 0 && status == walk::COMPLETE {
+        status = walk::NO_FRAME;
+    }
     Walked { depth: depth as u32, status, hash }
 }
 

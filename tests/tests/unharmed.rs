@@ -139,7 +139,8 @@ const OLDEST: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_killed_pyalloc_leaves_a_profile_of_the_last_seconds() {
-    let Some(interpreter) = interpreters::newest_for_test("a_killed_pyalloc_leaves_a_profile_of_the_last_seconds") else {
+    let Some(interpreter) = interpreters::newest_for_test("a_killed_pyalloc_leaves_a_profile_of_the_last_seconds")
+    else {
         return;
     };
     let workload = Workload::start(&interpreter.path, BUSY, [""; 0]).unwrap();
