@@ -12,18 +12,12 @@ use super::{Place, entries, quiet, quoted};
 const SUITES: [(&str, &[u8]); 3] = [("sid", &[14, 15]), ("trixie", &[13]), ("bullseye", &[9])];
 
 /// Libraries that the interpreters and the standard library's extensions need; some have other names in some suites.
-const LIBRARIES: [&str; 10] = [
-    "libc6",
-    "libcrypt1",
-    "zlib1g",
-    "libexpat1",
-    "libffi8",
-    "libffi7",
-    "libbz2-1.0",
-    "liblzma5",
-    "libuuid1",
-    "libzstd1",
+const LIBRARIES: [&str; 11] = [
+    "libc6", "libgcc-s1", "libcrypt1", "zlib1g", "libexpat1", "libffi8", "libffi7", "libbz2-1.0", "liblzma5", "libuuid1", "libzstd1",
 ];
+
+/// Allocators that programs put in front of the C library's, of the machine's own suite.
+const ALLOCATORS: [&str; 3] = ["libjemalloc2", "libtcmalloc-minimal4", "libmimalloc2.0"];
 
 /// Where Debian keeps libraries and the loader in a package.
 const LIBRARY_FOLDERS: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
@@ -63,6 +57,27 @@ pub fn fetch(root: &Path) -> usize {
         });
     }
     places.len()
+}
+
+/// Fetches the allocators that tests load before the C library, unpacked.
+pub fn fetch_allocators(root: &Path) {
+    let folder = root.join("allocators");
+    for package in ALLOCATORS {
+        let unpacked = folder.join(package);
+        if unpacked.join("usr").is_dir() {
+            continue;
+        }
+        let fetched = fs::create_dir_all(&unpacked).map_err(anyhow::Error::from).and_then(|()| {
+            quiet(Command::new("apt-get").current_dir(&unpacked).args(["--quiet", "download", package]))?;
+            let file = entries(&unpacked).into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb"));
+            let file = file.context("apt-get downloaded nothing")?;
+            quiet(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&unpacked))
+        });
+        match fetched {
+            Ok(()) => println!("  unpacked {package}"),
+            Err(error) => println!("  without {package}: {error:#}"),
+        }
+    }
 }
 
 /// The ways in which a program has Python.
@@ -146,13 +161,13 @@ impl Archive {
         ];
         let archive = Self { options: options.to_vec(), downloads };
         println!("  reading the package lists of {suites}");
-        archive.apt_get(&["update"])?;
+        archive.apt_get(&folder, &["update"])?;
         Ok(archive)
     }
 
-    fn apt_get(&self, arguments: &[&str]) -> Result<()> {
+    fn apt_get(&self, folder: &Path, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new("apt-get");
-        command.current_dir(&self.downloads).arg("--quiet");
+        command.current_dir(folder).arg("--quiet");
         for option in &self.options {
             command.args(["--option", option]);
         }
@@ -191,12 +206,7 @@ impl Archive {
         let folder = self.downloads.join(format!("{suite}-{name}"));
         if entries(&folder).is_empty() {
             fs::create_dir_all(&folder)?;
-            let mut command = Command::new("apt-get");
-            command.current_dir(&folder).arg("--quiet");
-            for option in &self.options {
-                command.args(["--option", option]);
-            }
-            quiet(command.arg("download").arg(format!("{name}/{suite}")))?;
+            self.apt_get(&folder, &["download", &format!("{name}/{suite}")])?;
         }
         let files = entries(&folder).into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb"));
         files.context("apt-get downloaded nothing")

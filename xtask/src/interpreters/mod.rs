@@ -21,6 +21,8 @@ pub fn run() -> Result<()> {
     println!("interpreters: into {}:", folder.display());
     println!("  Debian's packages of other suites, unpacked, by apt-get download with the machine's own mirror");
     println!("  the interpreters in the wheels of freeze-core and cx_Freeze, by pip download");
+    println!("  Debian's jemalloc, tcmalloc and mimalloc, unpacked, likewise");
+    debian::fetch_allocators(&folder);
     let had = debian::fetch(&folder) + wheel::fetch(&folder);
     let found = python::fetched();
     for interpreter in &found {

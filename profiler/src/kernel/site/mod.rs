@@ -195,7 +195,13 @@ impl<'image> Sites<'image> {
 
     /// The cheapest site of the function whose entry is `vaddr`, with a return probe if the function's role needs one.
     pub fn place(&self, function: Function, vaddr: u64) -> Result<Placement, NoSite> {
-        let site = self.choose(function, vaddr)?;
+        self.place_after(function, vaddr, 0)
+    }
+
+    /// As [`Self::place`], for a function with `leading` arguments before those of its role: CPython's allocators
+    /// have a context before the size.
+    pub fn place_after(&self, function: Function, vaddr: u64, leading: u8) -> Result<Placement, NoSite> {
+        let site = self.choose_after(function, vaddr, leading)?;
         if !function.needs_return() {
             return Ok(Placement::Call(site));
         }
@@ -206,7 +212,11 @@ impl<'image> Sites<'image> {
     ///
     /// For a role that needs the return, only sites before rsp first moves.
     pub fn choose(&self, function: Function, vaddr: u64) -> Result<Site, NoSite> {
-        let mut candidates = self.candidates(function, vaddr)?;
+        self.choose_after(function, vaddr, 0)
+    }
+
+    fn choose_after(&self, function: Function, vaddr: u64, leading: u8) -> Result<Site, NoSite> {
+        let mut candidates = self.candidates(function, vaddr, leading)?;
         candidates.sort_by_key(|candidate| candidate.rank);
         candidates
             .into_iter()
@@ -218,7 +228,7 @@ impl<'image> Sites<'image> {
     /// The instructions from the entry to the first control transfer where a probe may stand, in this order.
     ///
     /// The registers are followed along this line only: what a branch into the line brings is for `is_joined`.
-    fn candidates(&self, function: Function, entry: u64) -> Result<Vec<Candidate>, NoSite> {
+    fn candidates(&self, function: Function, entry: u64, leading: u8) -> Result<Vec<Candidate>, NoSite> {
         let (offset, bytes) = self.code.at(entry, MAX_LINE).ok_or(NoSite::NotCode(entry))?;
         let mut decoder = Decoder::with_ip(64, bytes, entry, DecoderOptions::NONE);
         let mut state = State::at_entry();
@@ -231,7 +241,9 @@ impl<'image> Sites<'image> {
             }
             let text = bytes.get(start..decoder.position()).unwrap_or_default();
             let rank = self.rank(&instruction, text);
-            if let (Some(rank), Some(arguments)) = (rank, state.arguments(function.arguments())) {
+            let arguments = state.arguments(function.arguments() + leading);
+            if let (Some(rank), Some(mut arguments)) = (rank, arguments) {
+                arguments.rotate_left(leading.into());
                 let file_offset = offset.wrapping_add(start as u64);
                 candidates.push(Candidate::new(rank, &state, entry, &instruction, file_offset, arguments));
             }
