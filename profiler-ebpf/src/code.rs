@@ -133,9 +133,6 @@ fn announce(config: &ProcessConfig, current: Current, code: u64, serial: u64) ->
     true
 }
 
-/// Bytes of a page.
-const PAGE: u64 = 4096;
-
 /// Copies `N` bytes of the target, or those up to the end of their page if the next one is not there; gives how many,
 /// 0 when that failed too (the bytes are zeroed then).
 #[inline(always)]
