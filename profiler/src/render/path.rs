@@ -77,8 +77,8 @@ impl<'p> Names<'p> {
             FrameKind::Package | FrameKind::Stdlib => within_library(full),
             FrameKind::Native | FrameKind::Marker => last_parts(full, 1),
         };
-        let is_known = !short.trim().is_empty() && !(full.starts_with("[unknown: ") && full.ends_with(']'));
-        is_known.then(|| sanitize::name(short, self.columns))
+        let is_reason = full.starts_with("[unknown: ") && full.ends_with(']');
+        (!is_reason && !short.trim().is_empty()).then(|| sanitize::name(short, self.columns))
     }
 
     /// The package or module that library code belongs to: `flask`, `json`, `libz.so.1`.
