@@ -294,16 +294,14 @@ impl<'a> Planner<'a> {
     }
 
     fn at_address(&mut self, function: Function, name: &str, address: u64, leading: u8) {
-        let found = self.images.iter().enumerate().find_map(|(index, image)| {
-            image
-                .is_code(address)
-                .then(|| Some((index, image.vaddr_of(address)?)))?
-        });
+        let found = self
+            .images
+            .iter()
+            .enumerate()
+            .find_map(|(index, image)| image.is_code(address).then(|| Some((index, image.vaddr_of(address)?)))?);
         match found {
             Some((index, vaddr)) => self.optional_after(index, function, name, vaddr, leading),
-            None => self
-                .notes
-                .push(format!("cannot probe {name}: no file is mapped at {address:#x}")),
+            None => self.notes.push(format!("cannot probe {name}: no file is mapped at {address:#x}")),
         }
     }
 
@@ -320,14 +318,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds a probe, unless the same code is probed already under another name.
-    fn add(
-        &mut self,
-        index: usize,
-        function: Function,
-        name: &str,
-        vaddr: u64,
-        leading: u8,
-    ) -> Result<(), NoSite> {
+    fn add(&mut self, index: usize, function: Function, name: &str, vaddr: u64, leading: u8) -> Result<(), NoSite> {
         let (Some(image), Some(sites)) = (self.images.get(index), self.sites.get(index)) else {
             return Err(NoSite::NotCode(vaddr));
         };

@@ -152,24 +152,9 @@ const V3_8: Layout = Layout {
     minor: 8,
     free_threaded: false,
     verified: true,
-    runtime: Runtime {
-        interpreters_head: 32,
-        current_state: Some(1368),
-        auto_tss_key: Some(1392),
-        allocators: None,
-    },
-    interpreter: InterpreterState {
-        next: 0,
-        threads_head: 8,
-        code_object_generation: None,
-    },
-    thread: ThreadState {
-        next: 8,
-        cframe: None,
-        frame: 24,
-        thread_id: 176,
-        native_thread_id: None,
-    },
+    runtime: Runtime { interpreters_head: 32, current_state: Some(1368), auto_tss_key: Some(1392), allocators: None },
+    interpreter: InterpreterState { next: 0, threads_head: 8, code_object_generation: None },
+    thread: ThreadState { next: 8, cframe: None, frame: 24, thread_id: 176, native_thread_id: None },
     frame: Frame {
         size: 112,
         code: 32,
@@ -214,23 +199,9 @@ const V3_10: Layout = Layout {
 
 const V3_11: Layout = Layout {
     minor: 11,
-    runtime: Runtime {
-        interpreters_head: 40,
-        current_state: Some(576),
-        auto_tss_key: Some(592),
-        allocators: None,
-    },
-    interpreter: InterpreterState {
-        threads_head: 16,
-        ..V3_10.interpreter
-    },
-    thread: ThreadState {
-        cframe: Some(56),
-        frame: 8,
-        thread_id: 152,
-        native_thread_id: Some(160),
-        ..V3_10.thread
-    },
+    runtime: Runtime { interpreters_head: 40, current_state: Some(576), auto_tss_key: Some(592), allocators: None },
+    interpreter: InterpreterState { threads_head: 16, ..V3_10.interpreter },
+    thread: ThreadState { cframe: Some(56), frame: 8, thread_id: 152, native_thread_id: Some(160), ..V3_10.thread },
     frame: Frame {
         size: 80,
         code: 32,
@@ -429,10 +400,7 @@ mod tests {
         assert_eq!(of(14, true).unwrap().code.tlbc, Some(224));
         assert!(of(7, false).is_none() && of(12, true).is_none() && of(16, false).is_none());
         assert!(Layout::of(&Version::from_hex(0x030d_00a1, false).unwrap()).is_none());
-        assert_eq!(
-            Layout::verified_versions(),
-            "3.8, 3.9, 3.10, 3.11, 3.12, 3.13, 3.13t, 3.14, 3.14t, 3.15, 3.15t"
-        );
+        assert_eq!(Layout::verified_versions(), "3.8, 3.9, 3.10, 3.11, 3.12, 3.13, 3.13t, 3.14, 3.14t, 3.15, 3.15t");
     }
 
     #[test]

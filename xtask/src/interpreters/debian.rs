@@ -13,7 +13,17 @@ const SUITES: [(&str, &[u8]); 3] = [("sid", &[14, 15]), ("trixie", &[13]), ("bul
 
 /// Libraries that the interpreters and the standard library's extensions need; some have other names in some suites.
 const LIBRARIES: [&str; 11] = [
-    "libc6", "libgcc-s1", "libcrypt1", "zlib1g", "libexpat1", "libffi8", "libffi7", "libbz2-1.0", "liblzma5", "libuuid1", "libzstd1",
+    "libc6",
+    "libgcc-s1",
+    "libcrypt1",
+    "zlib1g",
+    "libexpat1",
+    "libffi8",
+    "libffi7",
+    "libbz2-1.0",
+    "liblzma5",
+    "libuuid1",
+    "libzstd1",
 ];
 
 /// Allocators that programs put in front of the C library's, of the machine's own suite.
@@ -69,7 +79,8 @@ pub fn fetch_allocators(root: &Path) {
         }
         let fetched = fs::create_dir_all(&unpacked).map_err(anyhow::Error::from).and_then(|()| {
             quiet(Command::new("apt-get").current_dir(&unpacked).args(["--quiet", "download", package]))?;
-            let file = entries(&unpacked).into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb"));
+            let file =
+                entries(&unpacked).into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb"));
             let file = file.context("apt-get downloaded nothing")?;
             quiet(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&unpacked))
         });
