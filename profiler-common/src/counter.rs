@@ -70,11 +70,15 @@ pub enum Counter {
     NativeReadFailed = 31,
     /// Native walks that reached `MAX_NATIVE_FRAMES`.
     NativeTruncated = 32,
+    /// Frees of blocks that a process inherited from its parent: its parent's are still there.
+    InheritedFrees = 33,
+    /// Forked processes that are not traced: no slot, or no room in the map of processes.
+    ForksNotFollowed = 34,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 33;
+    pub const COUNT: u32 = 35;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -111,6 +115,8 @@ impl Counter {
         Self::NativeUnsupported,
         Self::NativeReadFailed,
         Self::NativeTruncated,
+        Self::InheritedFrees,
+        Self::ForksNotFollowed,
     ];
 }
 

@@ -219,6 +219,10 @@ pub mod lifecycle {
     pub const HELD_AT_EXEC: u32 = 4;
     /// The process was stopped at the program's entry point.
     pub const HELD_AT_ENTRY: u32 = 5;
+    /// The process was forked: slot and pid in the header are its own, `code` is its parent's slot.
+    pub const FORKED: u32 = 6;
+    /// As FORKED, and it runs in its parent's memory until it executes a program (vfork).
+    pub const VFORKED: u32 = 7;
 }
 
 /// Something happened to a process.
@@ -229,7 +233,7 @@ pub struct Lifecycle {
     pub header: Header,
     /// One of [`lifecycle`].
     pub what: u32,
-    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7).
+    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7). FORKED: see there.
     pub code: u32,
 }
 

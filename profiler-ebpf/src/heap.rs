@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
-use profiler_common::config::ProcessConfig;
+use profiler_common::config::{NO_SLOT, ProcessConfig};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey};
 use profiler_common::probe::{Cookie, Function};
@@ -40,12 +40,7 @@ pub fn enter(config: &ProcessConfig, state: *mut Thread, regs: Registers, cookie
     } else {
         (argument(1), 0)
     };
-    let mut old = Block {
-        stack: 0,
-        size: 0,
-        born_ms: 0,
-        reserved: 0,
-    };
+    let mut old = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
     if pointer != 0 && function != Function::PosixMemalign as u8 {
         // Taken out now and not at the return: in between another thread may be given the old address.
         take(BlockKey::new(config.slot, pointer), &mut old);
@@ -89,22 +84,12 @@ pub fn handed_out(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
     // SAFETY: as in `enter`.
     let (address, size, now_ms) = unsafe { ((*state).block, (*state).size, (*state).now_ms as u32) };
     let key = BlockKey::new(config.slot, address);
-    let mut missed = Block {
-        stack: 0,
-        size: 0,
-        born_ms: 0,
-        reserved: 0,
-    };
+    let mut missed = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
     if take(key, &mut missed) {
         counters::one(Counter::MissedFrees);
         given_back(&missed, now_ms);
     }
-    let block = Block {
-        stack: stack.key,
-        size,
-        born_ms: now_ms,
-        reserved: 0,
-    };
+    let block = Block { stack: stack.key, size, born_ms: now_ms, reserved: 0 };
     if BLOCKS.insert(&key, &block, 0).is_err() {
         counters::one(Counter::BlockMapFull);
         return;
@@ -119,12 +104,7 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
     if pointer == 0 {
         return;
     }
-    let mut block = Block {
-        stack: 0,
-        size: 0,
-        born_ms: 0,
-        reserved: 0,
-    };
+    let mut block = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
     if take(BlockKey::new(config.slot, pointer), &mut block) {
         given_back(&block, clock::since_start_ms());
         return;
@@ -137,9 +117,17 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
     };
     counters::one(if nested {
         Counter::Nested
+    } else if is_inherited(config, pointer) {
+        Counter::InheritedFrees
     } else {
         Counter::UnmatchedFrees
     });
+}
+
+/// Whether the process that forked this one has a block at the address: then this one's is a copy of it.
+#[inline(always)]
+fn is_inherited(config: &ProcessConfig, pointer: u64) -> bool {
+    config.parent_slot != NO_SLOT && BLOCKS.get_ptr(&BlockKey::new(config.parent_slot, pointer)).is_some()
 }
 
 /// Takes a block out of the map; false if it is not in it.

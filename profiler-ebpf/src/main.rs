@@ -69,6 +69,12 @@ pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
     lifecycle::try_exit()
 }
 
+/// A thread or a process is made.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::try_fork(&ctx)
+}
+
 /// A process executes another program.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {

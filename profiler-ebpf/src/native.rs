@@ -53,8 +53,12 @@ pub struct Walk {
     row: Row,
     /// The mapping that the last frame was in, where the next is likely to be.
     mapping: NativeMapping,
-    /// The saved rbp where compilers put it mostly, and the return address: the 16 bytes below the frame address.
-    saved: [u64; 2],
+    /// Address of the part of the stack that was read last, or [`NO_WINDOW`].
+    window_start: u64,
+    /// Index in it of the word asked for.
+    word: u64,
+    /// That part. One read of many words costs little more than one of one.
+    window: [u64; WINDOW],
     /// Rows found lately, by [`place_of`]: a thread allocates from the same places again and again, and both searches
     /// together take ten times as long as a look here.
     recent: [Recent; RECENT],
@@ -71,6 +75,15 @@ struct Recent {
 
 /// Must be a power of two.
 const RECENT: usize = 64;
+
+/// Words of the stack that are read at once: a few frames. Must be a power of two.
+const WINDOW: usize = 64;
+
+/// No address that is a multiple of 8 is less than a window above it.
+const NO_WINDOW: u64 = u64::MAX;
+
+/// Bytes below a return address that are read with it: there the callee-saved registers are.
+const SAVED_REGISTERS: u64 = 56;
 
 /// Reads a field of the walk from memory.
 macro_rules! get {
@@ -127,6 +140,7 @@ fn frames(thread: *mut Thread, slot: u32) -> u32 {
     set!(thread, hash, 0);
     set!(thread, depth, 0);
     set!(thread, mapping, NO_MAPPING);
+    set!(thread, window_start, NO_WINDOW);
     // SAFETY: the value is replaced whole by userspace; torn reads lead at worst to a failed look-up.
     let Some(process) = (unsafe { NATIVE_PROCESSES.get(&slot) }) else {
         return native::UNMAPPED;
@@ -141,13 +155,7 @@ fn frames(thread: *mut Thread, slot: u32) -> u32 {
     native::LIMIT
 }
 
-const NO_MAPPING: NativeMapping = NativeMapping {
-    start: 0,
-    end: 0,
-    base: 0,
-    first_row: 0,
-    rows: 0,
-};
+const NO_MAPPING: NativeMapping = NativeMapping { start: 0, end: 0, base: 0, first_row: 0, rows: 0 };
 
 /// Stores one frame and goes to its caller; `native::OFF` while there is more.
 #[inline(always)]
@@ -293,21 +301,14 @@ fn to_caller(thread: *mut Thread, row: Row) -> u32 {
             None => return native::READ_FAILED,
         }
     }
-    // SAFETY: the destination are the 16 bytes of `saved`; the helper checks the target's address itself.
-    let failed = unsafe {
-        bpf_probe_read_user(
-            (&raw mut (*thread).native.saved).cast(),
-            16,
-            frame_address.wrapping_sub(16) as *const _,
-        )
-    };
-    if failed != 0 {
+    let place = frame_address.wrapping_sub(8);
+    let Some(on_stack) = word(thread, place) else {
         return native::READ_FAILED;
-    }
+    };
     let Some(caller_bp) = caller_bp(thread, row.rbp, bp, frame_address) else {
         return native::READ_FAILED;
     };
-    let pc = return_address(thread, frame_address.wrapping_sub(8));
+    let pc = return_address(thread, place, on_stack);
     if pc == 0 {
         return native::END;
     }
@@ -317,15 +318,15 @@ fn to_caller(thread: *mut Thread, row: Row) -> u32 {
     native::OFF
 }
 
-/// The return address just read from `place`, or what a return probe put another address in place of.
+/// The return address read from `place`, or what a return probe put another address in place of.
 #[inline(always)]
-fn return_address(thread: *mut Thread, place: u64) -> u64 {
+fn return_address(thread: *mut Thread, place: u64, on_stack: u64) -> u64 {
     // SAFETY: as in `get`.
     let (outer_sp, outer_return) = unsafe { ((*thread).outer_sp, (*thread).outer_return) };
     if place == outer_sp && outer_return != 0 {
         return outer_return;
     }
-    get!(thread, saved[1])
+    on_stack
 }
 
 #[inline(always)]
@@ -335,9 +336,33 @@ fn caller_bp(thread: *mut Thread, rule: i8, bp: u64, frame_address: u64) -> Opti
         // The next row that needs it fails its read.
         rbp::UNDEFINED => Some(0),
         rbp::AT_RBP => read(bp),
-        -2 => Some(get!(thread, saved[0])),
-        _ => read(frame_address.wrapping_add(i64::from(rule).cast_unsigned().wrapping_mul(8))),
+        _ => word(thread, frame_address.wrapping_add(i64::from(rule).cast_unsigned().wrapping_mul(8))),
     }
+}
+
+/// A word of the stack.
+#[inline(always)]
+fn word(thread: *mut Thread, address: u64) -> Option<u64> {
+    const BYTES: u64 = 8 * WINDOW as u64;
+    let mut offset = address.wrapping_sub(get!(thread, window_start));
+    if offset >= BYTES || offset % 8 != 0 {
+        let start = address.wrapping_sub(SAVED_REGISTERS);
+        // SAFETY: the destination are the BYTES of `window`; the helper checks the target's address itself.
+        let failed =
+            unsafe { bpf_probe_read_user((&raw mut (*thread).native.window).cast(), BYTES as u32, start as *const _) };
+        if failed != 0 {
+            // The stack ends nearby.
+            set!(thread, window_start, NO_WINDOW);
+            return read(address);
+        }
+        set!(thread, window_start, start);
+        offset = SAVED_REGISTERS;
+    }
+    set!(thread, word, offset / 8);
+    // By way of memory, so that the compiler leaves the mask that the verifier wants to see.
+    let index = get!(thread, word) as usize & (WINDOW - 1);
+    // SAFETY: the index is below the array's length; else as in `get`.
+    Some(unsafe { (&raw const (*thread).native.window[index]).read_volatile() })
 }
 
 fn count(status: u32, depth: u64) {

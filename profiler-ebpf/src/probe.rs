@@ -22,11 +22,7 @@ const TIMED: u64 = 64;
 /// Entry and return in one program.
 #[inline(always)]
 pub fn try_session(ctx: *mut c_void) -> u32 {
-    if session_is_return(ctx) {
-        try_return(ctx)
-    } else {
-        try_entry(ctx)
-    }
+    if session_is_return(ctx) { try_return(ctx) } else { try_entry(ctx) }
 }
 
 /// The entry of a function.

@@ -45,10 +45,7 @@ pub fn capture(config: &ProcessConfig, current: Current, thread: *mut Thread, re
         walked.hash = mix(walked.hash, unwinder::hash(thread));
     }
     // Serials of code objects are unique over all processes, but a stack without frames is not.
-    let key = mix(
-        walked.hash,
-        u64::from(config.slot) << 32 | u64::from(walked.status) << 16 | u64::from(walked.depth),
-    );
+    let key = mix(walked.hash, u64::from(config.slot) << 32 | u64::from(walked.status) << 16 | u64::from(walked.depth));
     let sums = find_or_insert(key, config.slot)?;
     // SAFETY: map values stay valid while the program runs.
     unsafe {

@@ -69,9 +69,7 @@ pub fn state(current: Current) -> Option<*mut Thread> {
     if let Some(thread) = THREADS.get_ptr_mut(&current.tid) {
         return Some(thread);
     }
-    let inserted = EMPTY_THREAD
-        .get(0)
-        .is_some_and(|empty| THREADS.insert(&current.tid, empty, 0).is_ok());
+    let inserted = EMPTY_THREAD.get(0).is_some_and(|empty| THREADS.insert(&current.tid, empty, 0).is_ok());
     if !inserted {
         counters::one(Counter::ThreadMapFull);
         return None;

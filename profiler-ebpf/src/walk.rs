@@ -50,11 +50,7 @@ pub fn python(config: &ProcessConfig, current: Current, thread: *mut Thread) -> 
     let start = match first_frame(config) {
         Ok(start) => start,
         Err(status) => {
-            return Walked {
-                depth: 0,
-                status,
-                hash: 0,
-            };
+            return Walked { depth: 0, status, hash: 0 };
         }
     };
     let walked = frames(config, current, thread, start);
@@ -148,11 +144,7 @@ fn slot_address(slot: &ThreadSlot, fsbase: u64) -> Result<u64, u32> {
 #[inline(always)]
 fn frames(config: &ProcessConfig, current: Current, thread: *mut Thread, start: u64) -> Walked {
     let layout = &config.layout;
-    let mut walked = Walked {
-        depth: 0,
-        status: walk::TRUNCATED,
-        hash: 0,
-    };
+    let mut walked = Walked { depth: 0, status: walk::TRUNCATED, hash: 0 };
     let mut address = start;
     // The depth is kept in memory, where the verifier does not follow it: in a register it would check every pair of
     // step and depth, which is more than its limit.
@@ -239,11 +231,7 @@ fn lasti(config: &ProcessConfig, thread: *mut Thread, object: u64) -> u64 {
         lasti_rule::UNITS => u64::from(field_u32(thread, layout.frame_lasti)),
         _ => frame::NO_LASTI,
     };
-    if units < frame::NO_LASTI {
-        units
-    } else {
-        frame::NO_LASTI
-    }
+    if units < frame::NO_LASTI { units } else { frame::NO_LASTI }
 }
 
 /// A thread's own copy of a code object's bytecode; 0 if it cannot be found.

@@ -180,7 +180,9 @@ fn of_function<'a>(profile: &'a Profile, function: &'a str, size: u64) -> impl I
     profile.blocks.iter().filter(move |block| {
         let frames = profile.frames_of(block.stack).take(2);
         let named = frames.map(|frame| profile.text(frame.function)).any(|name| {
-            name == function || name.starts_with(&format!("{function}.<locals>")) || name == "<listcomp>" && block.largest == size
+            name == function
+                || name.starts_with(&format!("{function}.<locals>"))
+                || name == "<listcomp>" && block.largest == size
         });
         named && block.largest == size
     })
@@ -205,7 +207,8 @@ fn stale(profile: &Profile, base: u64, step: u64, count: u64, rounds: u64, row: 
         let Some(number) = sizes.get(&block.largest) else { continue };
         let frames = frames_of(profile, block);
         let named: Vec<_> = frames.iter().filter(|(_, name, _)| name.contains("stale_")).collect();
-        let expected = (format!("stale_{number}.py"), format!("stale_{number}"), u32::try_from(number + 2).unwrap_or(0));
+        let expected =
+            (format!("stale_{number}.py"), format!("stale_{number}"), u32::try_from(number + 2).unwrap_or(0));
         // The line may make small blocks too, where they are counted each.
         let made = block.alloc_space / block.largest;
         match named[..] {
@@ -293,7 +296,10 @@ fn every_interpreter() -> Vec<(String, PathBuf)> {
 fn tell(name: &str, row: &Result<Row, String>) {
     match row {
         Ok(row) => {
-            println!("{name}: stacks {:?}, bytes {:?}, stale {:?}, small {}", row.stacks, row.bytes, row.stale, row.small);
+            println!(
+                "{name}: stacks {:?}, bytes {:?}, stale {:?}, small {}",
+                row.stacks, row.bytes, row.stale, row.small
+            );
             row.notes.iter().for_each(|note| println!("    note: {note}"));
             row.wrong.iter().take(12).for_each(|wrong| println!("    WRONG: {wrong}"));
         }
@@ -308,7 +314,8 @@ fn conclude(rows: &[(String, Result<Row, String>)], variable: &str) {
     if let Some(path) = env::var_os(variable) {
         fs::write(path, table).expect("the table can be written");
     }
-    let wrong: Vec<_> = rows.iter().filter(|(_, row)| !matches!(row, Ok(row) if row.right())).map(|(name, _)| name).collect();
+    let wrong: Vec<_> =
+        rows.iter().filter(|(_, row)| !matches!(row, Ok(row) if row.right())).map(|(name, _)| name).collect();
     assert!(wrong.is_empty(), "not right: {wrong:?}");
 }
 

@@ -9,10 +9,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use bytemuck::Zeroable as _;
 use profiler_common::config::{ProcessConfig, process_flags};
 use profiler_common::event::{mapping, native};
-use profiler_common::probe::{Cookie, Function, Register};
+use profiler_common::probe::Function;
+use profiler_common::unwind::cfa;
 use pyalloc::event::{self, Event, StackEvent};
-use pyalloc::kernel::{Kernel, NativeLimits, ProbePoint, Ring, Settings};
+use pyalloc::kernel::plan::{ProbePlan, Target};
+use pyalloc::kernel::release::Release;
+use pyalloc::kernel::{Kernel, NativeLimits, Ring, Settings};
 use pyalloc::process::image::Image;
+use pyalloc::process::memory::ProcessMemory;
 use pyalloc::process::{Pid, maps};
 use pyalloc::symbol::native::NativeNames;
 use pyalloc::unwind::{Table, Unwinder};
@@ -20,22 +24,22 @@ use pyalloc::unwind::{Table, Unwinder};
 const SLOT: u32 = 3;
 const PROT_EXEC: u64 = 4;
 
-/// Interpreter, and the headers to build the module with: Debian's own headers are a package few have.
+/// Interpreter, and the headers to build the module with: Debian's own headers are a package few have. Both are looked
+/// for in pyenv's folder.
 const INTERPRETERS: [(&str, &str); 4] = [
-    (
-        "/root/.pyenv/versions/3.11.7/bin/python3.11",
-        "/root/.pyenv/versions/3.11.7/include/python3.11",
-    ),
-    (
-        "/root/.pyenv/versions/3.12.1/bin/python3.12",
-        "/root/.pyenv/versions/3.12.1/include/python3.12",
-    ),
-    (
-        "/root/.pyenv/versions/3.13.0/bin/python3.13",
-        "/root/.pyenv/versions/3.13.0/include/python3.13",
-    ),
-    ("/usr/bin/python3.11", "/root/.pyenv/versions/3.11.7/include/python3.11"),
+    ("versions/3.11.7/bin/python3.11", "versions/3.11.7/include/python3.11"),
+    ("versions/3.12.1/bin/python3.12", "versions/3.12.1/include/python3.12"),
+    ("versions/3.13.0/bin/python3.13", "versions/3.13.0/include/python3.13"),
+    ("/usr/bin/python3.11", "versions/3.11.7/include/python3.11"),
 ];
+
+/// A path of [`INTERPRETERS`], if it is here.
+fn in_pyenv(path: &str) -> Option<String> {
+    let root = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let root = root.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")))?;
+    let path = root.join(path);
+    path.exists().then(|| path.to_string_lossy().into_owned())
+}
 
 fn workload() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/workloads/native_ext")
@@ -46,11 +50,7 @@ fn missing() -> Option<&'static str> {
     if !rustix::process::geteuid().is_root() {
         return Some("needs root");
     }
-    Command::new("gcc")
-        .arg("--version")
-        .output()
-        .is_err()
-        .then_some("needs gcc")
+    Command::new("gcc").arg("--version").output().is_err().then_some("needs gcc")
 }
 
 fn build_extension(headers: &str, folder: &Path) {
@@ -79,11 +79,7 @@ impl Target {
             .spawn()
             .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut target = Self {
-            child,
-            input,
-            output: BufReader::new(output),
-        };
+        let mut target = Self { child, input, output: BufReader::new(output) };
         assert_eq!(target.answer(), "ready");
         target
     }
@@ -125,12 +121,9 @@ struct Trace {
 
 impl Trace {
     fn start(pid: Pid) -> Self {
-        let mut kernel = Kernel::load(Settings {
-            max_live_blocks: 1 << 20,
-            links: None,
-            native: Some(NativeLimits::default()),
-        })
-        .unwrap();
+        let mut kernel =
+            Kernel::load(Settings { max_live_blocks: 1 << 20, links: None, native: Some(NativeLimits::default()) })
+                .unwrap();
         let ring = kernel.take_ring().unwrap();
         kernel.attach_tracepoints().unwrap();
         Self {
@@ -146,20 +139,13 @@ impl Trace {
     }
 
     fn configure(&mut self, flags: u32) {
-        let config = ProcessConfig {
-            slot: SLOT,
-            flags,
-            ..ProcessConfig::zeroed()
-        };
+        let config = ProcessConfig { slot: SLOT, flags, ..ProcessConfig::zeroed() };
         self.kernel.trace_process(self.pid, &config).unwrap();
     }
 
     fn refresh(&mut self) {
         let regions = maps::read(self.pid).unwrap();
-        let done = self
-            .unwinder
-            .refresh(&mut self.kernel, SLOT, self.pid, &regions)
-            .unwrap();
+        let done = self.unwinder.refresh(&mut self.kernel, SLOT, self.pid, &regions).unwrap();
         println!(
             "  {} new files, {} rows, {:?}; without: {:?}",
             done.new_files, done.rows, done.spent, done.without_table
@@ -170,26 +156,20 @@ impl Trace {
     fn attach_malloc(&mut self) {
         let regions = maps::read(self.pid).unwrap();
         let images = Image::all(self.pid, &regions);
-        let libc = images.iter().find(|image| image.file_name().starts_with("libc.so"));
-        let libc = libc.unwrap();
-        let malloc = libc.export("malloc").unwrap();
-        let point = ProbePoint {
-            openable: libc.openable.clone(),
-            file_offset: libc.file_offset(malloc.vaddr).unwrap(),
-            cookie: Cookie::new(Function::Malloc, [Register::Rdi; 3], 0),
-            wants_return: true,
-        };
-        self.kernel.attach(self.pid, &[point]).unwrap();
+        let memory = ProcessMemory::open(self.pid).unwrap();
+        let target = Target { memory: &memory, regions: &regions, images: &images, executable: None };
+        let rules = Release::running().unwrap().site_rules();
+        let mut plan = ProbePlan::for_process(&target, None, rules).unwrap();
+        plan.points.retain(|point| point.function == Function::Malloc && point.name == "malloc");
+        assert_eq!(plan.points.len(), 1);
+        self.kernel.attach(self.pid, &plan.points).unwrap();
     }
 
     /// Time in the programs per call of malloc since the last time this was asked, ns.
     fn body_ns(&mut self) -> u64 {
         use profiler_common::counter::Counter;
         let counters = self.kernel.counters().unwrap();
-        let now = (
-            counters[Counter::BodyNanos as usize],
-            counters[Counter::ReturnHits as usize],
-        );
+        let now = (counters[Counter::BodyNanos as usize], counters[Counter::ReturnHits as usize]);
         let before = std::mem::replace(&mut self.timed, now);
         (now.0 - before.0) / (now.1 - before.1).max(1)
     }
@@ -211,10 +191,7 @@ impl Trace {
         self.stacks
             .iter()
             .map(|stack| {
-                let frames = stack
-                    .native
-                    .iter()
-                    .map(|&address| names.name(unwinder, SLOT, address).to_string());
+                let frames = stack.native.iter().map(|&address| names.name(unwinder, SLOT, address).to_string());
                 (frames.collect(), stack.head.native_status, stack.head.key)
             })
             .collect()
@@ -224,25 +201,15 @@ impl Trace {
     fn objects_of(&mut self, expected: &[&str]) -> u64 {
         self.drain();
         let all = self.named();
-        let matching: Vec<_> = all
-            .iter()
-            .filter(|(frames, ..)| frames.starts_with_names(expected))
-            .collect();
+        let matching: Vec<_> = all.iter().filter(|(frames, ..)| frames.starts_with_names(expected)).collect();
         for (frames, status, _) in &matching {
             println!("  {status} {frames:?}");
             assert_eq!(*status, native::EVALUATOR, "{frames:?}");
-            assert!(
-                !frames.iter().any(|frame| frame.contains("EvalFrameDefault")),
-                "{frames:?}"
-            );
+            assert!(!frames.iter().any(|frame| frame.contains("EvalFrameDefault")), "{frames:?}");
         }
         assert!(!matching.is_empty(), "no stack starts with {expected:?}: {all:?}");
         let sums = self.kernel.stacks().unwrap();
-        let of = |key: u64| {
-            sums.iter()
-                .find(|(other, _)| *other == key)
-                .map_or(0, |(_, sums)| sums.alloc_objects)
-        };
+        let of = |key: u64| sums.iter().find(|(other, _)| *other == key).map_or(0, |(_, sums)| sums.alloc_objects);
         matching.iter().map(|(_, _, key)| of(*key)).sum()
     }
 }
@@ -264,12 +231,12 @@ fn names_the_functions_of_an_extension_up_to_the_evaluation_loop() {
         return;
     }
     for (interpreter, headers) in INTERPRETERS {
-        if !Path::new(interpreter).exists() || !Path::new(headers).join("Python.h").exists() {
+        let (Some(interpreter), Some(headers)) = (in_pyenv(interpreter), in_pyenv(headers)) else {
             println!("SKIPPED {interpreter}: it or its headers are not here");
             continue;
-        }
+        };
         println!("{interpreter}");
-        check_interpreter(interpreter, headers);
+        check_interpreter(&interpreter, &headers);
     }
 }
 
@@ -343,14 +310,13 @@ fn costs_of_walking() {
         println!("SKIPPED costs_of_walking: {reason}");
         return;
     }
-    let (interpreter, headers) = INTERPRETERS[0];
-    if !Path::new(interpreter).exists() {
-        println!("SKIPPED costs_of_walking: no {interpreter}");
+    let (Some(interpreter), Some(headers)) = (in_pyenv(INTERPRETERS[0].0), in_pyenv(INTERPRETERS[0].1)) else {
+        println!("SKIPPED costs_of_walking: no {}", INTERPRETERS[0].0);
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
-    build_extension(headers, folder.path());
-    let mut target = Target::start(interpreter);
+    build_extension(&headers, folder.path());
+    let mut target = Target::start(&interpreter);
     assert_eq!(target.ask(&format!("import {}", folder.path().display())), "imported");
     let best = |target: &mut Target| -> u64 {
         let runs = (0..5).map(|_| target.ask("time leak 20000 700").parse().unwrap());
@@ -368,12 +334,8 @@ fn costs_of_walking() {
     let body_with = trace.body_ns();
     println!("ns in the programs per malloc: {body_without}, with native frames {body_with}");
     trace.drain();
-    let frames = trace
-        .named()
-        .iter()
-        .filter(|(frames, ..)| frames.starts_with_names(&["inner"]))
-        .map(|(f, ..)| f.len())
-        .max();
+    let frames =
+        trace.named().iter().filter(|(frames, ..)| frames.starts_with_names(&["inner"])).map(|(f, ..)| f.len()).max();
     println!("ns per malloc: untraced {untraced}, traced {without}, with native frames {with} ({frames:?} frames)");
 }
 
@@ -395,14 +357,17 @@ fn costs_of_tables() {
         let image = Image::open(Pid(std::process::id()), &region, std::slice::from_ref(&region)).unwrap();
         let started = std::time::Instant::now();
         match Table::build(&image) {
-            Ok(table) => println!(
-                "{}: {} rows ({} KiB), {} unsupported, {:?}",
-                path.display(),
-                table.rows.len(),
-                table.rows.len() * 8 / 1024,
-                table.unsupported,
-                started.elapsed()
-            ),
+            Ok(table) => {
+                let evaluator = table.rows.iter().filter(|row| row.cfa == cfa::EVALUATOR).count();
+                println!(
+                    "{}: {} rows ({} KiB), {} unsupported, {evaluator} of the evaluation loop, {:?}",
+                    path.display(),
+                    table.rows.len(),
+                    table.rows.len() * 8 / 1024,
+                    table.unsupported,
+                    started.elapsed()
+                )
+            }
             Err(reason) => println!("{}: {reason}", path.display()),
         }
     }
@@ -418,18 +383,10 @@ fn executable_region(path: &Path, inode: u64, data: &[u8]) -> Option<maps::Regio
     Some(maps::Region {
         start: 0x7f00_0000_0000,
         end: 0x7f00_0000_0000 + size,
-        permissions: maps::Permissions {
-            read: true,
-            write: false,
-            execute: true,
-            shared: false,
-        },
+        permissions: maps::Permissions { read: true, write: false, execute: true, shared: false },
         offset,
         device: "00:00".to_owned(),
         inode,
-        name: maps::RegionName::File {
-            path: path.to_owned(),
-            deleted: false,
-        },
+        name: maps::RegionName::File { path: path.to_owned(), deleted: false },
     })
 }

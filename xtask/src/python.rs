@@ -55,9 +55,9 @@ impl Interpreter {
     pub fn has_venv(&self) -> bool {
         !self.is_fetched()
             && Command::new(&self.path)
-            .args(["-c", "import venv, ensurepip"])
-            .output()
-            .is_ok_and(|out| out.status.success())
+                .args(["-c", "import venv, ensurepip"])
+                .output()
+                .is_ok_and(|out| out.status.success())
     }
 }
 
@@ -100,11 +100,7 @@ fn probed(candidates: Vec<PathBuf>) -> Vec<Interpreter> {
         };
         found.entry(real).or_insert_with_key(|real| Interpreter::probe(real));
     }
-    let mut supported: Vec<Interpreter> = found
-        .into_values()
-        .flatten()
-        .filter(Interpreter::is_supported)
-        .collect();
+    let mut supported: Vec<Interpreter> = found.into_values().flatten().filter(Interpreter::is_supported).collect();
     supported.sort();
     supported
 }
@@ -115,10 +111,7 @@ fn candidates() -> Vec<PathBuf> {
         paths.push(version.join("bin/python3"));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = ["/usr/bin", "/usr/local/bin"]
-        .into_iter()
-        .map(PathBuf::from)
-        .chain(std::env::split_paths(&path));
+    let folders = ["/usr/bin", "/usr/local/bin"].into_iter().map(PathBuf::from).chain(std::env::split_paths(&path));
     for folder in folders.filter(|folder| !folder.ends_with("shims")) {
         paths.extend(SUPPORTED_MINORS.map(|minor| folder.join(format!("python3.{minor}"))));
         paths.push(folder.join("python3"));
@@ -161,9 +154,7 @@ impl Venv {
     pub fn ensure(name: &str, interpreter: &Interpreter, requirements: &Path) -> Result<Self> {
         let text =
             fs::read_to_string(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
-        let venv = Self {
-            folder: Self::folder(name, interpreter, &text),
-        };
+        let venv = Self { folder: Self::folder(name, interpreter, &text) };
         if venv.marker().is_file() {
             return Ok(venv);
         }
@@ -182,9 +173,7 @@ impl Venv {
         let mut hasher = DefaultHasher::new();
         (interpreter, requirements).hash(&mut hasher);
         let (major, minor, _) = interpreter.version;
-        workspace_root()
-            .join("target/venvs")
-            .join(format!("{name}-{major}.{minor}-{:08x}", hasher.finish() as u32))
+        workspace_root().join("target/venvs").join(format!("{name}-{major}.{minor}-{:08x}", hasher.finish() as u32))
     }
 
     /// Written last: a folder without it was interrupted and is made anew.
@@ -193,21 +182,10 @@ impl Venv {
     }
 
     fn make(&self, interpreter: &Interpreter, requirements: &Path) -> Result<()> {
-        checked(
-            Command::new(&interpreter.path)
-                .args(["-m", "venv", "--clear"])
-                .arg(&self.folder),
-        )?;
+        checked(Command::new(&interpreter.path).args(["-m", "venv", "--clear"]).arg(&self.folder))?;
         checked(
             Command::new(self.python())
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    "--no-input",
-                ])
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"])
                 .args(["--retries", "5", "--timeout", "30", "--requirement"])
                 .arg(requirements),
         )?;
@@ -227,17 +205,11 @@ impl Venv {
 
 /// The environment that the live tests' workloads run in.
 pub fn workloads_venv(interpreter: &Interpreter) -> Result<Venv> {
-    Venv::ensure(
-        "workloads",
-        interpreter,
-        &workspace_root().join("tests/workloads/requirements.txt"),
-    )
+    Venv::ensure("workloads", interpreter, &workspace_root().join("tests/workloads/requirements.txt"))
 }
 
 fn checked(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
     if !status.success() {
         bail!("{} failed: {status}", command.get_program().display());
     }
@@ -258,11 +230,7 @@ mod tests {
 
     #[test]
     fn another_requirement_is_another_environment() {
-        let interpreter = Interpreter {
-            version: (3, 11, 7),
-            free_threaded: false,
-            path: "/usr/bin/python3.11".into(),
-        };
+        let interpreter = Interpreter { version: (3, 11, 7), free_threaded: false, path: "/usr/bin/python3.11".into() };
         let one = Venv::folder("demo", &interpreter, "flask==1");
         assert_eq!(one, Venv::folder("demo", &interpreter, "flask==1"));
         assert_ne!(one, Venv::folder("demo", &interpreter, "flask==2"));

@@ -88,10 +88,7 @@ pub fn sudo_runner() -> Result<(String, String)> {
 
 fn cargo_test(selection: &[&str]) -> Command {
     let mut command = Command::new("cargo");
-    command
-        .current_dir(workspace_root())
-        .args(["test", "--no-fail-fast"])
-        .args(selection);
+    command.current_dir(workspace_root()).args(["test", "--no-fail-fast"]).args(selection);
     command
 }
 
@@ -99,10 +96,7 @@ fn cargo_test(selection: &[&str]) -> Command {
 fn runner_variable() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let host = text
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("`rustc -vV` names no host")?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` names no host")?;
     Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
 }
 

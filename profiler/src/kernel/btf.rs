@@ -15,6 +15,10 @@ pub struct Offsets {
     pub fsbase: u64,
     /// `task_struct.exit_code`.
     pub exit_code: u64,
+    /// `task_struct.tgid`.
+    pub tgid: u64,
+    /// `task_struct.mm`.
+    pub mm: u64,
 }
 
 /// The running kernel's offsets.
@@ -25,10 +29,9 @@ pub fn offsets() -> Result<Offsets, KernelError> {
     let thread = field("task_struct", "thread", "task_struct.thread")?;
     let fsbase = field("thread_struct", "fsbase", "thread_struct.fsbase")?;
     let exit_code = field("task_struct", "exit_code", "task_struct.exit_code")?;
-    Ok(Offsets {
-        fsbase: thread + fsbase,
-        exit_code,
-    })
+    let tgid = field("task_struct", "tgid", "task_struct.tgid")?;
+    let mm = field("task_struct", "mm", "task_struct.mm")?;
+    Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm })
 }
 
 /// The id of a kernel function, for calls of kfuncs.
@@ -78,10 +81,7 @@ impl<'a> Types<'a> {
             let start = base + word(bytes, offset)? as usize;
             bytes.get(start..start + word(bytes, offset + 4)? as usize)
         };
-        Some(Self {
-            types: part(8)?,
-            strings: part(16)?,
-        })
+        Some(Self { types: part(8)?, strings: part(16)? })
     }
 
     /// The first answer of `pick` over all types in order of their ids, the first of which is 1.
@@ -98,12 +98,7 @@ impl<'a> Types<'a> {
                 _ => 0,
             };
             let body = rest.get(12..12 + length)?;
-            let found = pick(&Type {
-                kind,
-                name: word(rest, 0)?,
-                kind_flag: info >> 31 == 1,
-                body,
-            });
+            let found = pick(&Type { kind, name: word(rest, 0)?, kind_flag: info >> 31 == 1, body });
             if found.is_some() {
                 return found;
             }
@@ -145,8 +140,8 @@ mod tests {
     #[test]
     fn finds_the_fields_on_this_kernel() {
         let offsets = offsets().unwrap();
-        assert!(offsets.fsbase > 0 && offsets.fsbase % 8 == 0);
-        assert!(offsets.exit_code > 0 && offsets.exit_code % 4 == 0);
+        assert!(offsets.fsbase > 0 && offsets.fsbase.is_multiple_of(8));
+        assert!(offsets.exit_code > 0 && offsets.exit_code.is_multiple_of(4));
         assert!(function_id("schedule").is_some());
         assert!(function_id("there_is_no_such_function").is_none());
     }

@@ -3,9 +3,9 @@
 
 mod btf;
 pub mod links;
-pub mod plan;
 mod maps;
 mod object;
+pub mod plan;
 mod programs;
 pub mod release;
 pub mod ring;
@@ -18,15 +18,16 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::programs::BtfTracePoint;
 use aya::{Btf, Ebpf, EbpfLoader};
-use profiler_common::config::ProcessConfig;
+use profiler_common::config::{ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
 use profiler_common::unwind::{NativeMapping, Row};
 
 pub use links::LinkKind;
-pub use plan::{ProbePlan, ProbePoint};
 pub use maps::Raw;
+pub use plan::{ProbePlan, ProbePoint};
 pub use ring::Ring;
+pub use sys::monotonic_ns;
 pub use unwind::NativeLimits;
 
 use crate::process::Pid;
@@ -78,7 +79,7 @@ pub struct Settings {
 /// The loaded kernel side. Dropping it detaches everything.
 pub struct Kernel {
     /// First, so that probes are detached before the maps they use are closed.
-    links: Vec<links::Link>,
+    links: links::Links,
     ebpf: Ebpf,
     programs: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
@@ -102,6 +103,8 @@ impl Kernel {
             .override_global("TRACE_START_NS", &start, true)
             .override_global("FSBASE_OFFSET", &offsets.fsbase, true)
             .override_global("EXIT_CODE_OFFSET", &offsets.exit_code, true)
+            .override_global("TGID_OFFSET", &offsets.tgid, true)
+            .override_global("MM_OFFSET", &offsets.mm, true)
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
             .map_err(|error| refused("the programs", &error))?;
@@ -111,16 +114,7 @@ impl Kernel {
         let counters = maps::counters(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
-        Ok(Self {
-            links: Vec::new(),
-            ebpf,
-            programs,
-            processes,
-            codes,
-            counters,
-            ring,
-            native,
-        })
+        Ok(Self { links: links::Links::default(), ebpf, programs, processes, codes, counters, ring, native })
     }
 
     /// How probes are linked.
@@ -132,7 +126,7 @@ impl Kernel {
     /// [`Self::trace_process`] are looked at.
     pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
         let btf = Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(error.to_string()))?;
-        for name in ["sys_exit", "sched_process_exit", "sched_process_exec"] {
+        for name in ["sys_exit", "sched_process_exit", "sched_process_exec", "sched_process_fork"] {
             let program: &mut BtfTracePoint = self
                 .ebpf
                 .program_mut(name)
@@ -146,9 +140,13 @@ impl Kernel {
 
     /// Makes a process known to the programs, or changes what they know.
     pub fn trace_process(&mut self, pid: Pid, config: &ProcessConfig) -> Result<(), KernelError> {
-        self.processes
-            .insert(pid.0, Raw(*config), 0)
-            .map_err(|error| map_error("PROCESSES", error))
+        self.processes.insert(pid.0, Raw(*config), 0).map_err(|error| map_error("PROCESSES", error))
+    }
+
+    /// Where the threads of a known process keep their state is known for good now.
+    pub fn settle_process(&mut self, pid: Pid, slot: &ThreadSlot) -> Result<(), KernelError> {
+        let known = self.processes.get(&pid.0, 0).map_err(|error| map_error("PROCESSES", error))?;
+        self.trace_process(pid, &ProcessConfig { thread_slot: *slot, ..known.0 })
     }
 
     /// Makes the programs ignore a process; its probes stay until they are detached.
@@ -160,13 +158,18 @@ impl Kernel {
     /// Attaches probes to one process.
     pub fn attach(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
         let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
-        self.links.extend(made);
+        self.links.add(pid, made);
         Ok(())
     }
 
-    /// Detaches all probes; tracepoints stay.
+    /// Detaches the probes of one process, in the background: the kernel takes some 10 ms for each file.
+    pub fn detach_process(&mut self, pid: Pid) {
+        self.links.drop_process(pid);
+    }
+
+    /// Detaches all probes; tracepoints stay. Returns when it is done.
     pub fn detach(&mut self) {
-        self.links.clear();
+        self.links.drop_all();
     }
 
     /// Makes an image's unwinding table known; `None` when there is no room for it. It stays until the end.
@@ -192,9 +195,7 @@ impl Kernel {
 
     /// Whether a code object's address still belongs to a serial: false once it has died.
     pub fn code_is_current(&self, slot: u32, address: u64, serial: u64) -> bool {
-        self.codes
-            .get(&BlockKey::new(slot, address).0, 0)
-            .is_ok_and(|current| current == serial)
+        self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current == serial)
     }
 
     /// The sums of every stack, by key.
@@ -216,10 +217,7 @@ impl Kernel {
     pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
         (0..Counter::COUNT)
             .map(|index| {
-                let values = self
-                    .counters
-                    .get(&index, 0)
-                    .map_err(|error| map_error("COUNTERS", error))?;
+                let values = self.counters.get(&index, 0).map_err(|error| map_error("COUNTERS", error))?;
                 Ok(values.iter().sum())
             })
             .collect()
@@ -228,9 +226,7 @@ impl Kernel {
 
 /// File descriptors of all maps, those of global variables included.
 fn map_fds(ebpf: &Ebpf) -> StdHashMap<String, RawFd> {
-    ebpf.maps()
-        .filter_map(|(name, map)| Some((name.to_owned(), maps::data(map)?.fd().as_fd().as_raw_fd())))
-        .collect()
+    ebpf.maps().filter_map(|(name, map)| Some((name.to_owned(), maps::data(map)?.fd().as_fd().as_raw_fd()))).collect()
 }
 
 fn refused(what: &str, error: &dyn std::error::Error) -> KernelError {
@@ -247,10 +243,7 @@ fn refused(what: &str, error: &dyn std::error::Error) -> KernelError {
     if denied && !sys::is_root() {
         return KernelError::NotPermitted;
     }
-    KernelError::Refused {
-        what: what.to_owned(),
-        reason,
-    }
+    KernelError::Refused { what: what.to_owned(), reason }
 }
 
 fn map_error(name: &'static str, error: aya::maps::MapError) -> KernelError {
@@ -269,11 +262,7 @@ mod tests {
     use super::*;
 
     fn load(links: LinkKind) -> Result<Kernel, KernelError> {
-        let mut kernel = Kernel::load(Settings {
-            max_live_blocks: 1024,
-            links: Some(links),
-            native: None,
-        })?;
+        let mut kernel = Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None })?;
         kernel.attach_tracepoints()?;
         Ok(kernel)
     }

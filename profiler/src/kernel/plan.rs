@@ -185,9 +185,7 @@ impl<'a> Planner<'a> {
         let all = self.images;
         let images = || order.iter().filter_map(|&index| Some((index, all.get(index)?)));
         let exports_all = |image: &Image| REQUIRED.iter().all(|name| image.export(name).is_some());
-        let (index, provider) = images()
-            .find(|(_, image)| exports_all(image))
-            .ok_or(NoAllocator::NotExported)?;
+        let (index, provider) = images().find(|(_, image)| exports_all(image)).ok_or(NoAllocator::NotExported)?;
         for (name, function) in C_ALLOCATOR {
             if provider.export(name).is_some() {
                 self.c_function(index, provider, name, function)?;
@@ -204,8 +202,7 @@ impl<'a> Planner<'a> {
         }
         // A return probe there would break the exception it throws when memory is short.
         if provider.export(OPERATOR_NEW).is_some() {
-            self.notes
-                .push(format!("{}'s C++ operator new is not observed", provider.file_name()));
+            self.notes.push(format!("{}'s C++ operator new is not observed", provider.file_name()));
         }
         Ok(())
     }
@@ -225,11 +222,7 @@ impl<'a> Planner<'a> {
             true => NoAllocator::Indirect { name, path: path() },
             false => match self.add(index, function, name, symbol.vaddr, 0) {
                 Ok(()) => return Ok(()),
-                Err(reason) => NoAllocator::NoSite {
-                    name,
-                    path: path(),
-                    reason,
-                },
+                Err(reason) => NoAllocator::NoSite { name, path: path(), reason },
             },
         };
         if REQUIRED.contains(&name) {
@@ -293,9 +286,7 @@ impl<'a> Planner<'a> {
     fn exits(&mut self, order: &[usize]) {
         let images = self.images;
         for name in ["Py_FinalizeEx", "_exit"] {
-            let found = order
-                .iter()
-                .find_map(|&index| Some((index, images.get(index)?.export(name)?.vaddr)));
+            let found = order.iter().find_map(|&index| Some((index, images.get(index)?.export(name)?.vaddr)));
             if let Some((index, vaddr)) = found {
                 self.optional(index, Function::Exit, name, vaddr);
             }
@@ -303,16 +294,14 @@ impl<'a> Planner<'a> {
     }
 
     fn at_address(&mut self, function: Function, name: &str, address: u64, leading: u8) {
-        let found = self.images.iter().enumerate().find_map(|(index, image)| {
-            image
-                .is_code(address)
-                .then(|| Some((index, image.vaddr_of(address)?)))?
-        });
+        let found = self
+            .images
+            .iter()
+            .enumerate()
+            .find_map(|(index, image)| image.is_code(address).then(|| Some((index, image.vaddr_of(address)?)))?);
         match found {
             Some((index, vaddr)) => self.optional_after(index, function, name, vaddr, leading),
-            None => self
-                .notes
-                .push(format!("cannot probe {name}: no file is mapped at {address:#x}")),
+            None => self.notes.push(format!("cannot probe {name}: no file is mapped at {address:#x}")),
         }
     }
 
@@ -329,14 +318,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds a probe, unless the same code is probed already under another name.
-    fn add(
-        &mut self,
-        index: usize,
-        function: Function,
-        name: &str,
-        vaddr: u64,
-        leading: u8,
-    ) -> Result<(), NoSite> {
+    fn add(&mut self, index: usize, function: Function, name: &str, vaddr: u64, leading: u8) -> Result<(), NoSite> {
         let (Some(image), Some(sites)) = (self.images.get(index), self.sites.get(index)) else {
             return Err(NoSite::NotCode(vaddr));
         };
@@ -367,10 +349,7 @@ impl<'a> Planner<'a> {
     fn finish(mut self) -> ProbePlan {
         self.points
             .sort_by(|one, other| (&one.openable, one.file_offset()).cmp(&(&other.openable, other.file_offset())));
-        ProbePlan {
-            points: self.points,
-            notes: self.notes,
-        }
+        ProbePlan { points: self.points, notes: self.notes }
     }
 }
 

@@ -45,10 +45,7 @@ impl Programs {
             Some(LinkKind::Session) => relocated.sessions(),
             Some(LinkKind::Multi) => relocated.multi(),
             Some(LinkKind::Perf) => Ok(Self::Perf),
-            None => Ok(relocated
-                .sessions()
-                .or_else(|_| relocated.multi())
-                .unwrap_or(Self::Perf)),
+            None => Ok(relocated.sessions().or_else(|_| relocated.multi()).unwrap_or(Self::Perf)),
         }
     }
 
@@ -68,22 +65,13 @@ struct Relocated {
 
 impl Relocated {
     fn new(bytes: &[u8], maps: &HashMap<String, RawFd>) -> Result<Self, KernelError> {
-        let failed = |reason: String| KernelError::Refused {
-            what: "the probe programs".to_owned(),
-            reason,
-        };
+        let failed = |reason: String| KernelError::Refused { what: "the probe programs".to_owned(), reason };
         let mut object = Object::parse(bytes).map_err(|error| failed(error.to_string()))?;
         let definitions = object.maps.clone();
         let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-        let known = definitions
-            .iter()
-            .filter_map(|(name, map)| Some((name.as_str(), *maps.get(name)?, map)));
-        object
-            .relocate_maps(known, &text)
-            .map_err(|error| failed(error.to_string()))?;
-        object
-            .relocate_calls(&text)
-            .map_err(|error| failed(error.to_string()))?;
+        let known = definitions.iter().filter_map(|(name, map)| Some((name.as_str(), *maps.get(name)?, map)));
+        object.relocate_maps(known, &text).map_err(|error| failed(error.to_string()))?;
+        object.relocate_calls(&text).map_err(|error| failed(error.to_string()))?;
         Ok(Self { object })
     }
 
@@ -91,42 +79,24 @@ impl Relocated {
         let session = self.load("probe_session", sys::UPROBE_SESSION)?;
         // The program type alone proves little: kernels know the kfunc from kprobe sessions (6.10).
         probe_self(session.as_fd(), sys::UPROBE_SESSION)?;
-        Ok(Programs::Session {
-            session,
-            entry: self.load("probe_entry", sys::UPROBE_MULTI)?,
-        })
+        Ok(Programs::Session { session, entry: self.load("probe_entry", sys::UPROBE_MULTI)? })
     }
 
     fn multi(&self) -> Result<Programs, KernelError> {
         let entry = self.load("probe_entry", sys::UPROBE_MULTI)?;
         probe_self(entry.as_fd(), sys::UPROBE_MULTI)?;
-        Ok(Programs::Multi {
-            entry,
-            returns: self.load("probe_return", sys::UPROBE_MULTI)?,
-        })
+        Ok(Programs::Multi { entry, returns: self.load("probe_return", sys::UPROBE_MULTI)? })
     }
 
     fn load(&self, name: &str, attach_type: u32) -> Result<OwnedFd, KernelError> {
-        let refused = |reason: String| KernelError::Refused {
-            what: format!("the program {name}"),
-            reason,
-        };
-        let program = self
-            .object
-            .programs
-            .get(name)
-            .ok_or_else(|| refused("it is not in the object".to_owned()))?;
+        let refused = |reason: String| KernelError::Refused { what: format!("the program {name}"), reason };
+        let program = self.object.programs.get(name).ok_or_else(|| refused("it is not in the object".to_owned()))?;
         let function = &self.object.functions[&program.function_key()];
         let mut instructions = function.instructions.clone();
         resolve_kernel_functions(&mut instructions)?;
         let c_name = CString::new(name).unwrap_or_default();
-        sys::load_probe(&c_name, &instructions, attach_type).map_err(|(error, log)| {
-            refused(if log.is_empty() {
-                error.to_string()
-            } else {
-                format!("{error}: {log}")
-            })
-        })
+        sys::load_probe(&c_name, &instructions, attach_type)
+            .map_err(|(error, log)| refused(if log.is_empty() { error.to_string() } else { format!("{error}: {log}") }))
     }
 }
 
@@ -147,20 +117,11 @@ fn resolve_kernel_functions(instructions: &mut [bpf_insn]) -> Result<(), KernelE
 
 /// Links a program to a function of this very process, which is never called while the link exists.
 fn probe_self(program: BorrowedFd<'_>, attach_type: u32) -> Result<(), KernelError> {
-    let refused = |reason: String| KernelError::Refused {
-        what: "a test link".to_owned(),
-        reason,
-    };
+    let refused = |reason: String| KernelError::Refused { what: "a test link".to_owned(), reason };
     let (path, offset) = own_code().ok_or_else(|| refused("cannot find our own code".to_owned()))?;
-    let points = sys::MultiPoints {
-        path: path.as_os_str(),
-        offsets: &[offset],
-        cookies: &[0],
-    };
+    let points = sys::MultiPoints { path: path.as_os_str(), offsets: &[offset], cookies: &[0] };
     let pid = crate::process::Pid(std::process::id());
-    sys::link_multi(program, attach_type, &points, pid, false)
-        .map(drop)
-        .map_err(|error| refused(error.to_string()))
+    sys::link_multi(program, attach_type, &points, pid, false).map(drop).map_err(|error| refused(error.to_string()))
 }
 
 /// The first byte of this process's ELF header's entry point, as path and file offset.

@@ -127,10 +127,7 @@ pub fn lookup_batch(
     // SAFETY: the kernel wrote the number of elements into the same arm.
     let count = unsafe { attr.batch.count } as usize;
     match result {
-        Ok(_) => Ok(Batch {
-            count,
-            next: Some(next),
-        }),
+        Ok(_) => Ok(Batch { count, next: Some(next) }),
         // The map's end: what was read so far counts.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Batch { count, next: None }),
         Err(error) => Err(error),
@@ -158,11 +155,7 @@ fn bpf_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: attr is a whole bpf_attr, and the callers fill in pointers that are valid during the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>()) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// The monotonic clock, ns: the clock of `bpf_ktime_get_ns`.

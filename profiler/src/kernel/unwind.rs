@@ -31,21 +31,13 @@ pub struct NativeLimits {
 
 impl NativeLimits {
     /// Without native frames: some bytes.
-    pub const OFF: Self = Self {
-        rows: 1,
-        mappings: 1,
-        processes: 1,
-    };
+    pub const OFF: Self = Self { rows: 1, mappings: 1, processes: 1 };
 }
 
 impl Default for NativeLimits {
     /// 34 MB: room for some 400 libraries of a data science service, in some 200 processes.
     fn default() -> Self {
-        Self {
-            rows: 4 << 20,
-            mappings: 1 << 16,
-            processes: 4096,
-        }
+        Self { rows: 4 << 20, mappings: 1 << 16, processes: 4096 }
     }
 }
 
@@ -60,11 +52,7 @@ pub struct RowRange {
 
 /// The maps' sizes, by name, for the loader.
 pub(super) fn sizes(limits: NativeLimits) -> [(&'static str, u32); 3] {
-    [
-        (ROWS, limits.rows),
-        (MAPPINGS, limits.mappings),
-        (PROCESSES, limits.processes),
-    ]
+    [(ROWS, limits.rows), (MAPPINGS, limits.mappings), (PROCESSES, limits.processes)]
 }
 
 /// What is in the maps.
@@ -79,20 +67,12 @@ pub(super) struct NativeMaps {
 
 impl NativeMaps {
     pub(super) fn new(ebpf: &mut Ebpf, limits: NativeLimits) -> Result<Self, KernelError> {
-        Ok(Self {
-            limits,
-            rows: 0,
-            used: BTreeMap::new(),
-            processes: maps::hash_map(ebpf, PROCESSES)?,
-        })
+        Ok(Self { limits, rows: 0, used: BTreeMap::new(), processes: maps::hash_map(ebpf, PROCESSES)? })
     }
 
     /// Appends an image's table; `None` when there is no room for it.
     pub(super) fn add_table(&mut self, ebpf: &Ebpf, rows: &[Row]) -> Result<Option<RowRange>, KernelError> {
-        let Some(count) = u32::try_from(rows.len())
-            .ok()
-            .filter(|count| *count <= self.limits.rows - self.rows)
-        else {
+        let Some(count) = u32::try_from(rows.len()).ok().filter(|count| *count <= self.limits.rows - self.rows) else {
             return Ok(None);
         };
         let first = self.rows;
@@ -116,9 +96,7 @@ impl NativeMaps {
         process.generation = old.map_or(0, |old| old.generation) % 0xffff + 1;
         // Written elsewhere first and then switched to: a walk sees the old ones or the new ones, never both.
         write(ebpf, MAPPINGS, process.first, mappings)?;
-        self.processes
-            .insert(slot, Raw(process), 0)
-            .map_err(|error| map_error(PROCESSES, error))?;
+        self.processes.insert(slot, Raw(process), 0).map_err(|error| map_error(PROCESSES, error))?;
         if process.count != 0 {
             self.used.insert(process.first, process.count);
         }
@@ -152,20 +130,12 @@ impl NativeMaps {
             }
             first = start + length;
         }
-        (self.limits.mappings - first >= count).then_some(NativeProcess {
-            first,
-            count,
-            generation: 0,
-            reserved: 0,
-        })
+        (self.limits.mappings - first >= count).then_some(NativeProcess { first, count, generation: 0, reserved: 0 })
     }
 }
 
 fn write<T: bytemuck::Pod>(ebpf: &Ebpf, name: &'static str, first: u32, values: &[T]) -> Result<(), KernelError> {
-    let map = ebpf
-        .map(name)
-        .and_then(maps::data)
-        .ok_or(KernelError::MissingField(name))?;
+    let map = ebpf.map(name).and_then(maps::data).ok_or(KernelError::MissingField(name))?;
     let mut first = first;
     for part in values.chunks(STEP) {
         let count = u32::try_from(part.len()).map_err(|_| failed(name, "too many elements"))?;
@@ -178,8 +148,5 @@ fn write<T: bytemuck::Pod>(ebpf: &Ebpf, name: &'static str, first: u32, values: 
 }
 
 fn failed(name: &'static str, reason: &str) -> KernelError {
-    KernelError::Map {
-        name,
-        source: io::Error::other(reason.to_owned()),
-    }
+    KernelError::Map { name, source: io::Error::other(reason.to_owned()) }
 }

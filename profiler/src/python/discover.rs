@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use profiler_common::config::{ProcessConfig, ThreadSlot};
+use profiler_common::config::{NO_SLOT, ProcessConfig, ThreadSlot};
 
 use super::layout::Layout;
 use super::locate::{Located, NotPython, locate};
@@ -84,21 +84,14 @@ impl Interpreter {
 
     fn check(pid: Pid, located: Located) -> Result<Self, NotPython> {
         let version = located.version.clone();
-        let refused = |reason: String| NotPython::Layout {
-            pid,
-            version: version.clone(),
-            reason,
-        };
+        let refused = |reason: String| NotPython::Layout { pid, version: version.clone(), reason };
         let missing = |name: &str| refused(format!("its file does not export {name}"));
         let image = &located.image;
         let runtime = image.address_of("_PyRuntime").ok_or_else(|| missing("_PyRuntime"))?;
         let code_type = image.address_of("PyCode_Type").ok_or_else(|| missing("PyCode_Type"))?;
         let symbol = image.export("_PyRuntime").map_or(0, |symbol| symbol.vaddr);
         let bytes = image.bytes_at(symbol).unwrap_or_default();
-        located
-            .layout
-            .check(bytes)
-            .map_err(|error| refused(error.to_string()))?;
+        located.layout.check(bytes).map_err(|error| refused(error.to_string()))?;
         let state = State::read(&located, runtime, code_type).map_err(refused)?;
         let code_dealloc = code_dealloc(&located, code_type);
         Ok(Self {
@@ -121,6 +114,8 @@ impl Interpreter {
         ProcessConfig {
             slot,
             flags,
+            parent_slot: NO_SLOT,
+            reserved: 0,
             thread_slot: self.thread_slot,
             current_state: self.layout.runtime.current_state.map_or(0, |at| self.runtime.wrapping_add(at)),
             layout: self.layout.walker(),
@@ -178,14 +173,9 @@ impl State {
             });
         }
         let thread_slot =
-            slot::find(memory, layout, runtime, &threads, coded, located.libc)
-                .map_err(|error| error.to_string())?;
+            slot::find(memory, layout, runtime, &threads, coded, located.libc).map_err(|error| error.to_string())?;
         check_frames(memory, layout, code_type, &threads)?;
-        Ok(Self {
-            initialized: true,
-            thread_slot,
-            threads,
-        })
+        Ok(Self { initialized: true, thread_slot, threads })
     }
 }
 
@@ -219,9 +209,5 @@ fn function(image: &Image, address: u64) -> Option<Function> {
     }
     let vaddr = image.vaddr_of(address)?;
     let file_offset = image.file_offset(vaddr)?;
-    Some(Function {
-        address,
-        vaddr,
-        file_offset,
-    })
+    Some(Function { address, vaddr, file_offset })
 }

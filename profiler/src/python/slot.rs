@@ -67,9 +67,7 @@ impl Libc {
     /// Recognizes the C library among a process's images.
     pub fn of<'a>(images: impl Iterator<Item = &'a Image> + Clone) -> Self {
         let named = |prefixes: &[&str]| {
-            images
-                .clone()
-                .any(|image| prefixes.iter().any(|prefix| image.file_name().starts_with(prefix)))
+            images.clone().any(|image| prefixes.iter().any(|prefix| image.file_name().starts_with(prefix)))
         };
         if named(&["libc.so.6", "libc-2."]) {
             let first_block = images.clone().find_map(first_block).unwrap_or(GLIBC_FIRST_BLOCK);
@@ -83,9 +81,7 @@ impl Libc {
 
     /// Whether a file of this name tells which C library it is.
     pub fn is_part(name: &str) -> bool {
-        ["libc.so.6", "libc-2.", "libpthread", "ld-musl-", "libc.musl-"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+        ["libc.so.6", "libc-2.", "libpthread", "ld-musl-", "libc.musl-"].iter().any(|prefix| name.starts_with(prefix))
     }
 }
 
@@ -122,9 +118,7 @@ pub fn key_created(memory: &dyn Memory, layout: &Layout, runtime: u64) -> bool {
     let Some(key) = layout.runtime.auto_tss_key else {
         return true;
     };
-    memory
-        .i32(runtime.wrapping_add(key))
-        .is_ok_and(|initialized| initialized != 0)
+    memory.i32(runtime.wrapping_add(key)).is_ok_and(|initialized| initialized != 0)
 }
 
 /// The thread states by fs base: sub-interpreters give one thread several.
@@ -140,10 +134,7 @@ pub fn find(
     libc: Libc,
 ) -> Result<ThreadSlot, SlotError> {
     let mut groups = Groups::new();
-    for thread in threads
-        .iter()
-        .filter(|thread| threads::is_fs_base(memory, thread.fs_base))
-    {
+    for thread in threads.iter().filter(|thread| threads::is_fs_base(memory, thread.fs_base)) {
         groups.entry(thread.fs_base).or_default().push(thread.state);
     }
     if groups.is_empty() {
@@ -183,28 +174,15 @@ fn glibc(first_block: u64, key: u64) -> ThreadSlot {
         return relative((first_block + GLIBC_ENTRY * key + GLIBC_DATA).cast_signed());
     }
     let blocks = first_block + GLIBC_BLOCK_KEYS * GLIBC_ENTRY;
-    indirect(
-        (blocks + 8 * (key / GLIBC_BLOCK_KEYS)).cast_signed(),
-        GLIBC_ENTRY * (key % GLIBC_BLOCK_KEYS) + GLIBC_DATA,
-    )
+    indirect((blocks + 8 * (key / GLIBC_BLOCK_KEYS)).cast_signed(), GLIBC_ENTRY * (key % GLIBC_BLOCK_KEYS) + GLIBC_DATA)
 }
 
 fn relative(offset: i64) -> ThreadSlot {
-    ThreadSlot {
-        mode: thread_slot::FS_RELATIVE,
-        reserved: 0,
-        offset,
-        inner: 0,
-    }
+    ThreadSlot { mode: thread_slot::FS_RELATIVE, reserved: 0, offset, inner: 0 }
 }
 
 fn indirect(offset: i64, inner: u64) -> ThreadSlot {
-    ThreadSlot {
-        mode: thread_slot::FS_INDIRECT,
-        reserved: 0,
-        offset,
-        inner,
-    }
+    ThreadSlot { mode: thread_slot::FS_INDIRECT, reserved: 0, offset, inner }
 }
 
 /// What the slot of a thread holds.
@@ -324,26 +302,17 @@ mod tests {
             words.insert(t.fs_base + 0x328, t.state);
         });
         assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Ok(relative(0x328)));
-        assert_eq!(
-            find(&memory, layout, RUNTIME, &threads, None, Libc::Unknown),
-            Ok(relative(0x328))
-        );
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, Libc::Unknown), Ok(relative(0x328)));
         let (memory, threads) = target(40, 3, |words, t| {
             words.insert(t.fs_base + 0x518, t.fs_base + 0x8000);
             words.insert(t.fs_base + 0x8000 + 16 * 8 + 8, t.state);
         });
-        assert_eq!(
-            find(&memory, layout, RUNTIME, &threads, None, GLIBC),
-            Ok(indirect(0x518, 136))
-        );
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Ok(indirect(0x518, 136)));
         let (memory, threads) = target(2, 3, |words, t| {
             words.insert(t.fs_base + 0x80, t.fs_base + 0x8000);
             words.insert(t.fs_base + 0x8010, t.state);
         });
-        assert_eq!(
-            find(&memory, layout, RUNTIME, &threads, None, Libc::Musl),
-            Ok(indirect(0x80, 16))
-        );
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, Libc::Musl), Ok(indirect(0x80, 16)));
     }
 
     #[test]
@@ -387,19 +356,13 @@ mod tests {
         let wrong = find(&memory, layout, RUNTIME, &[thread(9)], None, GLIBC);
         assert_eq!(wrong, Err(SlotError::NoThread));
         let (memory, threads) = target(0, 3, |_, _| ());
-        assert_eq!(
-            find(&memory, layout, RUNTIME, &threads, None, GLIBC),
-            Err(SlotError::NotFound)
-        );
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Err(SlotError::NotFound));
     }
 
     #[test]
     fn waits_for_the_key_before_the_interpreter_runs() {
         let slot = before_start(&LAYOUTS[3], RUNTIME, None, GLIBC);
-        assert_eq!(
-            (slot.mode, slot.offset, slot.inner),
-            (thread_slot::KEY_IN_MEMORY, 0x318, RUNTIME + 592)
-        );
+        assert_eq!((slot.mode, slot.offset, slot.inner), (thread_slot::KEY_IN_MEMORY, 0x318, RUNTIME + 592));
         assert_eq!(before_start(&LAYOUTS[3], RUNTIME, None, Libc::Musl), ThreadSlot::default());
     }
 }

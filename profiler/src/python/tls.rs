@@ -108,10 +108,7 @@ mod tests {
     fn reads_the_shapes_that_compilers_write() {
         let check = |code: &[u8], expected| assert_eq!(access(code, 0x1000), expected, "{code:x?}");
         // Debian's python3.15: endbr64; mov rax, fs:[-0x28]; ret.
-        check(
-            b"\xf3\x0f\x1e\xfa\x64\x48\x8b\x04\x25\xd8\xff\xff\xff\xc3",
-            Some(Access::Fixed(-0x28)),
-        );
+        check(b"\xf3\x0f\x1e\xfa\x64\x48\x8b\x04\x25\xd8\xff\xff\xff\xc3", Some(Access::Fixed(-0x28)));
         // Its libpython3.15: push rbp; mov rbp, rsp; lea rdi, [rip+0x100]; call; pop rbp; mov rax, [rax+0x28]; ret.
         check(
             b"\xf3\x0f\x1e\xfa\x55\x48\x89\xe5\x48\x8d\x3d\x00\x01\x00\x00\xe8\x5c\x9d\xcf\xff\x5d\x48\x8b\x80\x28\x00\x00\x00\xc3",
@@ -123,10 +120,7 @@ mod tests {
             Some(Access::Called { entry: 0x1109, displacement: 0 }),
         );
         // Initial exec: mov rax, [rip+0x100]; mov rax, fs:[rax]; ret.
-        check(
-            b"\x48\x8b\x05\x00\x01\x00\x00\x64\x48\x8b\x00\xc3",
-            Some(Access::Loaded(0x1107)),
-        );
+        check(b"\x48\x8b\x05\x00\x01\x00\x00\x64\x48\x8b\x00\xc3", Some(Access::Loaded(0x1107)));
         // 3.14: mov edi, [rip+x]; jmp pthread_getspecific.
         check(b"\x8b\x3d\x00\x01\x00\x00\xe9\x00\x00\x00\x00", None);
         check(b"\xc3", None);

@@ -52,15 +52,9 @@ pub struct NativeNames {
 impl Default for NativeNames {
     fn default() -> Self {
         // Symbol tables only: reading the debug information of a large library takes seconds.
-        let symbolizer = Symbolizer::builder()
-            .enable_auto_reload(false)
-            .enable_code_info(false)
-            .enable_inlined_fns(false)
-            .build();
-        Self {
-            symbolizer,
-            known: HashMap::new(),
-        }
+        let symbolizer =
+            Symbolizer::builder().enable_auto_reload(false).enable_code_info(false).enable_inlined_fns(false).build();
+        Self { symbolizer, known: HashMap::new() }
     }
 }
 
@@ -69,11 +63,7 @@ impl NativeNames {
     pub fn name(&mut self, unwinder: &Unwinder, slot: u32, address: u64) -> Arc<NativeName> {
         // The call is before its return address, which may lie behind the function's or the mapping's end.
         let Some((file, call)) = unwinder.locate(slot, address.wrapping_sub(1)) else {
-            return Arc::new(NativeName {
-                function: Err(NoName::NotInAFile),
-                object: String::new(),
-                vaddr: address,
-            });
+            return Arc::new(NativeName { function: Err(NoName::NotInAFile), object: String::new(), vaddr: address });
         };
         if let Some(known) = self.known.get(&(file.id, call)) {
             return known.clone();
@@ -92,10 +82,7 @@ impl NativeNames {
         let path = file.openable().ok_or_else(|| unreadable(&"it could not be opened"))?;
         let mut elf = Elf::new(path);
         elf.debug_syms = false;
-        match self
-            .symbolizer
-            .symbolize_single(&Source::Elf(elf), Input::VirtOffset(vaddr))
-        {
+        match self.symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(vaddr)) {
             Ok(Symbolized::Sym(symbol)) => Ok(without_suffix(&symbol.name).to_owned()),
             Ok(Symbolized::Unknown(_)) => Err(NoName::NoSymbol),
             Err(error) => Err(unreadable(&error)),
@@ -119,10 +106,7 @@ mod tests {
 
     #[test]
     fn cuts_what_compilers_add() {
-        assert_eq!(
-            without_suffix("_PyEval_EvalFrameDefault.cold"),
-            "_PyEval_EvalFrameDefault"
-        );
+        assert_eq!(without_suffix("_PyEval_EvalFrameDefault.cold"), "_PyEval_EvalFrameDefault");
         assert_eq!(without_suffix("new_arena.part.0.isra.0"), "new_arena");
         assert_eq!(without_suffix("core::ptr::drop_in_place"), "core::ptr::drop_in_place");
     }

@@ -112,12 +112,7 @@ impl Unwinder {
             let Some(path) = region.path() else { continue };
             let file = self.file(kernel, pid, region, regions, path, &mut done)?;
             if let Some(bias) = file.bias(region) {
-                placed.push(Placed {
-                    start: region.start,
-                    end: region.end,
-                    bias,
-                    file,
-                });
+                placed.push(Placed { start: region.start, end: region.end, bias, file });
             }
         }
         placed.sort_unstable_by_key(|placed| placed.start);
@@ -193,13 +188,8 @@ fn open(
     regions: &[Region],
     path: &Path,
 ) -> Result<NativeFile, KernelError> {
-    let mut file = NativeFile {
-        id,
-        path: path.to_owned(),
-        opened: None,
-        code: Vec::new(),
-        table: Err(NoTable::NoRoom),
-    };
+    let mut file =
+        NativeFile { id, path: path.to_owned(), opened: None, code: Vec::new(), table: Err(NoTable::NoRoom) };
     let image = match Image::open(pid, region, regions) {
         Ok(image) => image,
         Err(error) => {
@@ -208,12 +198,7 @@ fn open(
         }
     };
     file.opened = still_open(&image).ok();
-    file.code = image
-        .segments
-        .iter()
-        .filter(|segment| segment.execute)
-        .copied()
-        .collect();
+    file.code = image.segments.iter().filter(|segment| segment.execute).copied().collect();
     match Table::build(&image) {
         Err(reason) => file.table = Err(reason),
         Ok(table) => {

@@ -110,11 +110,7 @@ impl Table {
             return Err(NoTable::TooManyRows(rows.len()));
         }
         let unsupported = rows.iter().filter(|row| row.cfa == cfa::UNSUPPORTED).count();
-        Ok(Self {
-            base,
-            rows,
-            unsupported,
-        })
+        Ok(Self { base, rows, unsupported })
     }
 }
 
@@ -128,11 +124,7 @@ struct Rule {
 
 impl From<Row> for Rule {
     fn from(row: Row) -> Self {
-        Self {
-            cfa: row.cfa,
-            cfa_offset: row.cfa_offset,
-            rbp: row.rbp,
-        }
+        Self { cfa: row.cfa, cfa_offset: row.cfa_offset, rbp: row.rbp }
     }
 }
 
@@ -143,27 +135,14 @@ impl Rule {
     const NONE: Self = Self::only(cfa::NONE);
     const UNSUPPORTED: Self = Self::only(cfa::UNSUPPORTED);
     /// At a function's first instruction only the return address is on the stack.
-    const ENTRY: Self = Self {
-        cfa: cfa::RSP,
-        cfa_offset: 1,
-        rbp: rbp::SAME,
-    };
+    const ENTRY: Self = Self { cfa: cfa::RSP, cfa_offset: 1, rbp: rbp::SAME };
 
     const fn only(kind: u8) -> Self {
-        Self {
-            cfa: kind,
-            cfa_offset: 0,
-            rbp: rbp::SAME,
-        }
+        Self { cfa: kind, cfa_offset: 0, rbp: rbp::SAME }
     }
 
     fn at(self, pc: u32) -> Row {
-        Row {
-            pc,
-            cfa_offset: self.cfa_offset,
-            cfa: self.cfa,
-            rbp: self.rbp,
-        }
+        Row { pc, cfa_offset: self.cfa_offset, cfa: self.cfa, rbp: self.rbp }
     }
 
     /// Supported: CFA = rsp + n, rbp + n, or *(rbp + n), with the return address below it.
@@ -189,20 +168,16 @@ impl Rule {
         };
         let rbp = match row.register(X86_64::RBP) {
             None | Some(RegisterRule::SameValue) => rbp::SAME,
-            Some(RegisterRule::Offset(offset)) if offset < 0 => eighths(offset)
-                .and_then(|offset| i8::try_from(offset).ok())
-                .unwrap_or(rbp::UNDEFINED),
+            Some(RegisterRule::Offset(offset)) if offset < 0 => {
+                eighths(offset).and_then(|offset| i8::try_from(offset).ok()).unwrap_or(rbp::UNDEFINED)
+            }
             Some(RegisterRule::Expression(expression)) if function.rbp_offset(&expression) == Some((0, false)) => {
                 rbp::AT_RBP
             }
             // Lost, but callers that address their frame by rsp do not need it.
             _ => rbp::UNDEFINED,
         };
-        Self {
-            cfa: kind,
-            cfa_offset,
-            rbp,
-        }
+        Self { cfa: kind, cfa_offset, rbp }
     }
 }
 
@@ -233,11 +208,7 @@ impl Function<'_> {
         let mut add_all = || -> gimli::Result<()> {
             let mut table = self.entry.rows(&self.section, bases, context)?;
             while let Some(row) = table.next_row()? {
-                spans.push(Span {
-                    start: row.start_address(),
-                    end: row.end_address(),
-                    rule: Rule::of(row, self),
-                });
+                spans.push(Span { start: row.start_address(), end: row.end_address(), rule: Rule::of(row, self) });
             }
             Ok(())
         };
@@ -248,11 +219,7 @@ impl Function<'_> {
     }
 
     fn whole(&self, rule: Rule) -> Span {
-        Span {
-            start: self.entry.initial_address(),
-            end: self.entry.end_address(),
-            rule,
-        }
+        Span { start: self.entry.initial_address(), end: self.entry.end_address(), rule }
     }
 
     /// The offset of an expression `rbp + offset`, and whether it is then dereferenced; `None` for any other.
@@ -286,11 +253,7 @@ fn functions(address: u64, bytes: &[u8]) -> Result<Vec<Function<'_>>, NoTable> {
         if entry.len() == 0 || entry.initial_address() == 0 {
             continue;
         }
-        let mut function = Function {
-            section,
-            entry,
-            spans: Vec::new(),
-        };
+        let mut function = Function { section, entry, spans: Vec::new() };
         function.evaluate(&bases, &mut context);
         functions.push(function);
     }
@@ -316,9 +279,7 @@ fn eh_frame(image: &Image) -> Result<(u64, &[u8]), NoTable> {
         .p_vaddr(endian);
     let bytes = image.bytes_at(index).ok_or(NoTable::NoEhFrame)?;
     let bases = BaseAddresses::default().set_eh_frame_hdr(index);
-    let header = EhFrameHdr::new(bytes, LittleEndian)
-        .parse(&bases, 8)
-        .map_err(|error| malformed(error.to_string()))?;
+    let header = EhFrameHdr::new(bytes, LittleEndian).parse(&bases, 8).map_err(|error| malformed(error.to_string()))?;
     let Pointer::Direct(address) = header.eh_frame_ptr() else {
         return Err(NoTable::NoEhFrame);
     };
@@ -329,10 +290,7 @@ fn eh_frame(image: &Image) -> Result<(u64, &[u8]), NoTable> {
 /// Marks Python's evaluation loop, with the cold part that the compiler may have moved elsewhere.
 fn mark_evaluator(image: &Image, functions: &mut [Function<'_>]) {
     let Some(symbol) = image.export(EVALUATOR) else { return };
-    let Some(hot) = functions
-        .iter()
-        .position(|function| function.entry.contains(symbol.vaddr))
-    else {
+    let Some(hot) = functions.iter().position(|function| function.entry.contains(symbol.vaddr)) else {
         return;
     };
     let hot_span = functions[hot].whole(Rule::only(cfa::EVALUATOR));
@@ -360,10 +318,7 @@ fn outside_targets(image: &Image, function: &Span) -> Vec<u64> {
     Decoder::with_ip(64, bytes, function.start, DecoderOptions::NONE)
         .iter()
         .filter(|instruction| {
-            matches!(
-                instruction.flow_control(),
-                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
-            )
+            matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch)
         })
         .map(|instruction| instruction.near_branch_target())
         .filter(|target| !(function.start..function.end).contains(target))
@@ -379,10 +334,7 @@ mod tests {
         let pid = Pid(std::process::id());
         let regions = maps::read(pid).unwrap();
         let images = Image::all(pid, &regions);
-        images
-            .into_iter()
-            .find(|image| image.file_name().starts_with(prefix))
-            .unwrap()
+        images.into_iter().find(|image| image.file_name().starts_with(prefix)).unwrap()
     }
 
     #[test]
@@ -420,20 +372,10 @@ mod tests {
 
     #[test]
     fn holes_have_no_information_but_padding_has_its_neighbours() {
-        let span = |start, end| Span {
-            start,
-            end,
-            rule: Rule::ENTRY,
-        };
+        let span = |start, end| Span { start, end, rule: Rule::ENTRY };
         let table = Table::flatten(100, &[span(110, 120), span(125, 130), span(200, 210)]).unwrap();
         let kinds: Vec<(u32, u8)> = table.rows.iter().map(|row| (row.pc, row.cfa)).collect();
-        let expected = [
-            (0, cfa::NONE),
-            (10, cfa::RSP),
-            (30, cfa::NONE),
-            (100, cfa::RSP),
-            (110, cfa::NONE),
-        ];
+        let expected = [(0, cfa::NONE), (10, cfa::RSP), (30, cfa::NONE), (100, cfa::RSP), (110, cfa::NONE)];
         assert_eq!(kinds, expected);
         assert_eq!(table.row(99), None);
         assert_eq!(table.row(u64::MAX), None);

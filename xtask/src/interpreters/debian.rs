@@ -13,7 +13,17 @@ const SUITES: [(&str, &[u8]); 3] = [("sid", &[14, 15]), ("trixie", &[13]), ("bul
 
 /// Libraries that the interpreters and the standard library's extensions need; some have other names in some suites.
 const LIBRARIES: [&str; 11] = [
-    "libc6", "libgcc-s1", "libcrypt1", "zlib1g", "libexpat1", "libffi8", "libffi7", "libbz2-1.0", "liblzma5", "libuuid1", "libzstd1",
+    "libc6",
+    "libgcc-s1",
+    "libcrypt1",
+    "zlib1g",
+    "libexpat1",
+    "libffi8",
+    "libffi7",
+    "libbz2-1.0",
+    "liblzma5",
+    "libuuid1",
+    "libzstd1",
 ];
 
 /// Allocators that programs put in front of the C library's, of the machine's own suite.
@@ -29,8 +39,18 @@ pub fn fetch(root: &Path) -> usize {
         for &minor in minors {
             places.push((suite, minor, Place::new(root, &format!("debian-{suite}-3.{minor}")), Build::Program));
             if suite == "sid" {
-                places.push((suite, minor, Place::new(root, &format!("debian-{suite}-3.{minor}-linked")), Build::Linked));
-                places.push((suite, minor, Place::new(root, &format!("debian-{suite}-3.{minor}-dlopen")), Build::Loaded));
+                places.push((
+                    suite,
+                    minor,
+                    Place::new(root, &format!("debian-{suite}-3.{minor}-linked")),
+                    Build::Linked,
+                ));
+                places.push((
+                    suite,
+                    minor,
+                    Place::new(root, &format!("debian-{suite}-3.{minor}-dlopen")),
+                    Build::Loaded,
+                ));
             }
         }
     }
@@ -59,7 +79,8 @@ pub fn fetch_allocators(root: &Path) {
         }
         let fetched = fs::create_dir_all(&unpacked).map_err(anyhow::Error::from).and_then(|()| {
             quiet(Command::new("apt-get").current_dir(&unpacked).args(["--quiet", "download", package]))?;
-            let file = entries(&unpacked).into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb"));
+            let file =
+                entries(&unpacked).into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb"));
             let file = file.context("apt-get downloaded nothing")?;
             quiet(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&unpacked))
         });
@@ -180,9 +201,9 @@ impl Archive {
         for (package, required) in
             python.iter().map(|name| (name.as_str(), true)).chain(LIBRARIES.map(|name| (name, name == "libc6")))
         {
-            let fetched = self.package(package, suite).and_then(|file| {
-                quiet(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&system))
-            });
+            let fetched = self
+                .package(package, suite)
+                .and_then(|file| quiet(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&system)));
             if let (Err(error), true) = (fetched, required) {
                 return Err(error.context(format!("package {package}")));
             }
@@ -261,7 +282,8 @@ mod tests {
 
     #[test]
     fn the_machines_own_mirror_is_taken_from_both_kinds_of_files() {
-        let text = "# a comment\nTypes: deb\nURIs: copy:/srv/debian\nSuites: bookworm bookworm-updates\nSigned-By: /k.gpg\n";
+        let text =
+            "# a comment\nTypes: deb\nURIs: copy:/srv/debian\nSuites: bookworm bookworm-updates\nSigned-By: /k.gpg\n";
         assert_eq!(stanza(text).as_deref(), Some("URIs: copy:/srv/debian\nSigned-By: /k.gpg\n"));
         assert_eq!(stanza("Types: deb\nURIs: copy:/srv/security\nSuites: bookworm-security\n"), None);
         assert_eq!(stanza(&format!("Enabled: no\n{text}")), None);

@@ -13,6 +13,7 @@ mod tests;
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::sync::Arc;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter as _, Instruction, IntelFormatter, Mnemonic};
 use profiler_common::probe::{Cookie, Function, Register};
@@ -21,7 +22,7 @@ use self::code::Code;
 use self::emulated::{Handling, handling};
 use self::scan::BranchTargets;
 use self::state::State;
-use crate::process::image::Image;
+use crate::process::image::{Contents, Image};
 
 /// Bytes decoded from a function's entry: the straight line is rarely longer than 60.
 const MAX_LINE: usize = 256;
@@ -39,9 +40,7 @@ pub struct SiteRules {
 impl SiteRules {
     /// The rules of Linux `major.minor`.
     pub const fn for_kernel(major: u32, minor: u32) -> Self {
-        Self {
-            short_nops: major > 6 || major == 6 && minor >= 18,
-        }
+        Self { short_nops: major > 6 || major == 6 && minor >= 18 }
     }
 }
 
@@ -173,29 +172,25 @@ pub enum NoSite {
 pub struct Sites<'image> {
     code: Code<'image>,
     rules: SiteRules,
-    targets: OnceCell<BranchTargets>,
+    targets: OnceCell<Arc<BranchTargets>>,
+    /// The file's contents, to find the sweep made for another process.
+    contents: Option<&'image Arc<Contents>>,
 }
 
 impl fmt::Debug for Sites<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sites")
-            .field("rules", &self.rules)
-            .finish_non_exhaustive()
+        f.debug_struct("Sites").field("rules", &self.rules).finish_non_exhaustive()
     }
 }
 
 impl<'image> Sites<'image> {
     /// For the functions of a mapped file.
     pub fn new(image: &'image Image, rules: SiteRules) -> Self {
-        Self::in_code(Code::of(image), rules)
+        Self { contents: Some(&image.contents), ..Self::in_code(Code::of(image), rules) }
     }
 
     fn in_code(code: Code<'image>, rules: SiteRules) -> Self {
-        Self {
-            code,
-            rules,
-            targets: OnceCell::new(),
-        }
+        Self { code, rules, targets: OnceCell::new(), contents: None }
     }
 
     /// The cheapest site of the function whose entry is `vaddr`, with a return probe if the function's role needs one.
@@ -210,9 +205,7 @@ impl<'image> Sites<'image> {
         if !function.needs_return() {
             return Ok(Placement::Call(site));
         }
-        ReturnSite::new(site)
-            .map(Placement::CallAndReturn)
-            .ok_or(NoSite::NoInstruction(vaddr))
+        ReturnSite::new(site).map(Placement::CallAndReturn).ok_or(NoSite::NoInstruction(vaddr))
     }
 
     /// The cheapest site of the function whose entry is `vaddr`; the first of several that cost the same.
@@ -252,14 +245,7 @@ impl<'image> Sites<'image> {
             if let (Some(rank), Some(mut arguments)) = (rank, arguments) {
                 arguments.rotate_left(leading.into());
                 let file_offset = offset.wrapping_add(start as u64);
-                candidates.push(Candidate::new(
-                    rank,
-                    &state,
-                    entry,
-                    &instruction,
-                    file_offset,
-                    arguments,
-                ));
+                candidates.push(Candidate::new(rank, &state, entry, &instruction, file_offset, arguments));
             }
             if instruction.flow_control() != FlowControl::Next || state.step(&instruction).is_err() {
                 break;
@@ -271,7 +257,11 @@ impl<'image> Sites<'image> {
     /// Whether a branch leads between a function's entry and a site on its straight line: a probe there
     /// would be hit twice in one call, or without a call.
     fn is_joined(&self, site: &Site) -> bool {
-        let targets = || self.targets.get_or_init(|| BranchTargets::sweep(&self.code));
+        let sweep = || match self.contents {
+            Some(contents) => BranchTargets::of_file(contents, &self.code),
+            None => Arc::new(BranchTargets::sweep(&self.code)),
+        };
+        let targets = || self.targets.get_or_init(sweep);
         site.vaddr != site.entry && targets().any_in(site.entry, site.vaddr)
     }
 
@@ -334,14 +324,7 @@ impl Candidate {
             Rank::Emulated | Rank::EmulatedNop => SiteClass::Emulated,
             Rank::SingleStepped | Rank::Endbr => SiteClass::SingleStepped,
         };
-        let site = Site {
-            entry,
-            vaddr: instruction.ip(),
-            file_offset,
-            class,
-            arguments,
-            pushed: state.pushed(),
-        };
+        let site = Site { entry, vaddr: instruction.ip(), file_offset, class, arguments, pushed: state.pushed() };
         Self { rank, site }
     }
 }
