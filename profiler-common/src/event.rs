@@ -57,7 +57,7 @@ pub mod walk {
 pub struct NewStack {
     /// Kind [`kind::NEW_STACK`].
     pub header: Header,
-    /// The stack's key in the stack map.
+    /// The stack's number: unique over the trace, from 1 on.
     pub key: u64,
     /// Number of Python frames that follow.
     pub depth: u32,
@@ -203,7 +203,7 @@ pub struct Mapping {
     pub prot_flags: u64,
     /// mmap: the file descriptor, -1 for none.
     pub fd: i64,
-    /// Key of the stack; 0 for munmap, whose stack is not walked.
+    /// Number of the stack; 0 for munmap, whose stack is not walked.
     pub stack: u64,
 }
 

@@ -1,6 +1,6 @@
 //! The heap ledger's events: calls of the C allocator, each byte once, frees paired.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
@@ -84,18 +84,25 @@ pub fn handed_out(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
     // SAFETY: as in `enter`.
     let (address, size, now_ms) = unsafe { ((*state).block, (*state).size, (*state).now_ms as u32) };
     let key = BlockKey::new(config.slot, address);
-    let mut missed = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
-    if take(key, &mut missed) {
-        counters::one(Counter::MissedFrees);
-        given_back(&missed, now_ms);
-    }
-    let block = Block { stack: stack.key, size, born_ms: now_ms, reserved: 0 };
-    if BLOCKS.insert(&key, &block, 0).is_err() {
+    let block = Block { stack: stack.number, size, born_ms: now_ms, reserved: 0 };
+    if BLOCKS.insert(&key, &block, u64::from(BPF_NOEXIST)).is_err() && !replaced(key, &block) {
         counters::one(Counter::BlockMapFull);
         return;
     }
     counters::one(Counter::Allocations);
     stack.allocated(size);
+}
+
+/// The map took no block at this address: because it is full (false), or because it holds one whose free was not seen.
+#[inline(always)]
+fn replaced(key: BlockKey, block: &Block) -> bool {
+    let mut missed = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    if !take(key, &mut missed) {
+        return false;
+    }
+    counters::one(Counter::MissedFrees);
+    given_back(&missed, block.born_ms);
+    BLOCKS.insert(&key, block, 0).is_ok()
 }
 
 /// `free(pointer)`.

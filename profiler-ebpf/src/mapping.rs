@@ -90,7 +90,7 @@ fn send(config: &ProcessConfig, current: Current, regs: Registers, mut event: Ma
     if let Some(state) = thread::state(current) {
         event.via = via(state);
         if event.operation != mapping::MUNMAP {
-            event.stack = stack::capture(config, current, state, regs).map_or(0, |stack| stack.key);
+            event.stack = stack::capture(config, current, state, regs).map_or(0, |stack| stack.number);
         }
     }
     event.header = ring::header(kind::MAPPING, config.slot, current);

@@ -32,7 +32,7 @@ pub fn opened(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
         Some(pool) => unsafe { (*pool).openings },
         None => 0,
     };
-    let pool = Pool { stack: stack.key, born_ms: clock::since_start_ms(), openings: openings.saturating_add(1) };
+    let pool = Pool { stack: stack.number, born_ms: clock::since_start_ms(), openings: openings.saturating_add(1) };
     if POOLS.insert(&key, &pool, 0).is_err() {
         counters::one(Counter::PoolMapFull);
         return;

@@ -15,13 +15,28 @@ use profiler_common::unwind::MAX_NATIVE_FRAMES;
 use crate::counters;
 use crate::native::Walk;
 use crate::process::Current;
-use crate::walk::Walked;
+use crate::walk::{Step, Walked};
 
 /// Most threads of all traced processes at once.
 const MAX_THREADS: u32 = 16384;
 
 /// A nested call's stack pointer is lower than the outer one's by less than this.
 const NESTING_REACH: u64 = 64 << 10;
+
+/// Places for code objects that a thread remembers; a power of two.
+pub const KNOWN_CODES: usize = 64;
+
+/// A code object that a thread has met: spares it the look-up in a map that all threads share.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KnownCode {
+    /// Its address.
+    pub code: u64,
+    /// Its serial.
+    pub serial: u64,
+    /// How many code objects had died when it was met: it holds as long as none has died since.
+    pub deaths: u64,
+}
 
 /// A thread's state.
 #[repr(C)]
@@ -46,6 +61,10 @@ pub struct Thread {
     pub old: Block,
     /// Bytes of one frame, as read from the target.
     pub frame: [u64; 16],
+    /// Where the walk of Python frames stands.
+    pub step: Step,
+    /// Code objects this thread has met, by a part of their address.
+    pub known: [KnownCode; KNOWN_CODES],
     /// What the walk of Python frames found.
     pub python: Walked,
     /// The walk of native frames.

@@ -32,6 +32,9 @@ const UNALLOCATED: u64 = u64::MAX;
 /// Most copies of one code object's bytecode that a thread's index may name.
 const MAX_COPIES: u64 = 1 << 20;
 
+/// Not a status: the walk goes on.
+const MORE: u32 = u32::MAX;
+
 /// What a walk found; the frames are in `Thread::frames`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -143,50 +146,80 @@ fn slot_address(slot: &ThreadSlot, fsbase: u64) -> Result<u64, u32> {
 
 #[inline(always)]
 fn frames(config: &ProcessConfig, current: Current, thread: *mut Thread, start: u64) -> Walked {
-    let layout = &config.layout;
-    let mut walked = Walked { depth: 0, status: walk::TRUNCATED, hash: 0 };
-    let mut address = start;
-    // The depth is kept in memory, where the verifier does not follow it: in a register it would check every pair of
-    // step and depth, which is more than its limit.
-    // SAFETY: the thread's state is a map value that stays valid while the program runs.
-    let depth_place = unsafe {
-        let place = &raw mut (*thread).event.depth;
-        place.write_volatile(0);
-        place
-    };
+    set_step(thread, Step { next: start, hash: 0, depth: 0 });
+    let mut status = walk::TRUNCATED;
     for _ in 0..MAX_STEPS {
-        if !read_frame(thread, address, layout.frame_size) {
-            walked.status = walk::READ_FAILED;
-            break;
-        }
-        if !is_interpreters_own(thread, layout.frame_owner, layout.owner_skip_from) {
-            // SAFETY: as above.
-            let depth = unsafe { depth_place.read_volatile() };
-            if depth as usize >= MAX_FRAMES {
-                break;
-            }
-            let object = field_u64(thread, layout.frame_code) & layout.pointer_mask;
-            let packed = frame::pack(code::serial(config, current, object), lasti(config, thread, object));
-            // SAFETY: depth is below the array's length.
-            unsafe {
-                (*thread).frames[depth as usize] = packed;
-                depth_place.write_volatile(depth + 1);
-            }
-            walked.hash = mix(walked.hash, packed);
-        }
-        address = field_u64(thread, layout.frame_previous);
-        if address == 0 {
-            walked.status = walk::COMPLETE;
+        let reached = python_step(thread, config, current.pid, current.tid);
+        if reached != MORE {
+            status = reached;
             break;
         }
     }
-    // SAFETY: as above.
-    walked.depth = unsafe { depth_place.read_volatile() };
+    let Step { hash, depth, .. } = step_of(thread);
     // CPython 3.15+ ends every chain in a frame of its own, also when no code runs.
-    if walked.depth == 0 && walked.status == walk::COMPLETE {
-        walked.status = walk::NO_FRAME;
+    if depth == 0 && status == walk::COMPLETE {
+        status = walk::NO_FRAME;
     }
-    walked
+    Walked { depth: depth as u32, status, hash }
+}
+
+/// Where a walk stands. Kept in memory, where the verifier does not tell values apart.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Step {
+    /// The next frame's address.
+    next: u64,
+    /// Hash of the frames so far.
+    hash: u64,
+    /// Frames stored so far.
+    depth: u64,
+}
+
+#[inline(always)]
+fn step_of(thread: *mut Thread) -> Step {
+    // SAFETY: the thread's state is a map value that stays valid while the program runs.
+    unsafe { (&raw const (*thread).step).read_volatile() }
+}
+
+#[inline(always)]
+fn set_step(thread: *mut Thread, step: Step) {
+    // SAFETY: as in `step_of`; only this thread writes its state.
+    unsafe { (&raw mut (*thread).step).write_volatile(step) }
+}
+
+/// Stores one frame and goes to its caller: [`MORE`], or the status that ends the walk.
+///
+/// A global function in the verifier's sense: checked once, by its types alone, and not for each step of each walk.
+/// Inlined, the walk took more than half of the verifier's million instructions, and a second of every start.
+// SAFETY: no other item of that name exists.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn python_step(thread: *mut Thread, config: *const ProcessConfig, pid: u32, tid: u32) -> u32 {
+    // SAFETY: the caller's pointers are a map's values; the verifier wants to see that null has been thought of.
+    let Some(config) = (unsafe { config.as_ref() }) else { return walk::READ_FAILED };
+    if thread.is_null() {
+        return walk::READ_FAILED;
+    }
+    let layout = &config.layout;
+    let mut step = step_of(thread);
+    if !read_frame(thread, step.next, layout.frame_size) {
+        return walk::READ_FAILED;
+    }
+    if !is_interpreters_own(thread, layout.frame_owner, layout.owner_skip_from) {
+        if step.depth >= MAX_FRAMES as u64 {
+            return walk::TRUNCATED;
+        }
+        let object = field_u64(thread, layout.frame_code) & layout.pointer_mask;
+        let serial = code::serial(config, Current { pid, tid }, thread, object);
+        let packed = frame::pack(serial, lasti(config, thread, object));
+        // SAFETY: depth is below the array's length.
+        unsafe { (*thread).frames[step.depth as usize] = packed };
+        step.depth += 1;
+        step.hash = mix(step.hash, packed);
+    }
+    step.next = field_u64(thread, layout.frame_previous);
+    set_step(thread, step);
+    if step.next == 0 { walk::COMPLETE } else { MORE }
 }
 
 #[inline(always)]

@@ -10,6 +10,7 @@ mod programs;
 pub mod release;
 pub mod ring;
 pub mod site;
+mod sums;
 mod sys;
 pub mod unwind;
 
@@ -17,7 +18,7 @@ use std::collections::HashMap as StdHashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::programs::BtfTracePoint;
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use profiler_common::config::{ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
@@ -81,10 +82,12 @@ pub struct Kernel {
     /// First, so that probes are detached before the maps they use are closed.
     links: links::Links,
     ebpf: Ebpf,
+    btf: btf::Vmlinux,
     programs: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
     codes: aya::maps::HashMap<aya::maps::MapData, u64, u64>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
+    sums: sums::Sums,
     ring: Option<Ring>,
     native: unwind::NativeMaps,
 }
@@ -92,7 +95,8 @@ pub struct Kernel {
 impl Kernel {
     /// Loads programs and maps; nothing is attached yet.
     pub fn load(settings: Settings) -> Result<Self, KernelError> {
-        let offsets = btf::offsets()?;
+        let btf = btf::Vmlinux::read()?;
+        let offsets = btf.offsets()?;
         let start = sys::monotonic_ns();
         let native = settings.native.unwrap_or(NativeLimits::OFF);
         let mut loader = EbpfLoader::new();
@@ -108,13 +112,14 @@ impl Kernel {
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
             .map_err(|error| refused("the programs", &error))?;
-        let programs = programs::Programs::load(object::BYTES, &map_fds(&ebpf), settings.links)?;
+        let programs = programs::Programs::load(object::BYTES, &map_fds(&ebpf), &btf, settings.links)?;
         let processes = maps::hash_map(&mut ebpf, "PROCESSES")?;
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
+        let sums = sums::Sums::new(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
-        Ok(Self { links: links::Links::default(), ebpf, programs, processes, codes, counters, ring, native })
+        Ok(Self { links: links::Links::default(), ebpf, btf, programs, processes, codes, counters, sums, ring, native })
     }
 
     /// How probes are linked.
@@ -125,7 +130,7 @@ impl Kernel {
     /// Attaches the tracepoints: mapping changes and lifecycle. Only processes made known by
     /// [`Self::trace_process`] are looked at.
     pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
-        let btf = Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(error.to_string()))?;
+        let btf = self.btf.parse()?;
         for name in ["sys_exit", "sched_process_exit", "sched_process_exec", "sched_process_fork"] {
             let program: &mut BtfTracePoint = self
                 .ebpf
@@ -198,9 +203,9 @@ impl Kernel {
         self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current == serial)
     }
 
-    /// The sums of every stack, by key.
+    /// The sums of every stack, by number.
     pub fn stacks(&self) -> Result<Vec<(u64, StackSums)>, KernelError> {
-        maps::read_all(&self.ebpf, "STACKS")
+        self.sums.read()
     }
 
     /// The pools opened during the trace.

@@ -85,7 +85,25 @@ impl Recording {
         }
         let progress = Progress::start(args.quiet);
         let (path, ready) = (path.to_owned(), args.ready.clone());
-        Ok(Self { kernel, ring, recorder, identity, launched, settling, flags, exit_status: None, path, ready, progress })
+        let mut recording = Self { kernel, ring, recorder, tree, launched, native: args.native, path, ready, progress };
+        if follow != 0 {
+            recording.catch_up(&found)?;
+        }
+        Ok(recording)
+    }
+
+    /// Adds the processes that were forked between the search and the attach: their forks told us nothing.
+    fn catch_up(&mut self, found: &[Pid]) -> Result<(), Failure> {
+        self.drain()?;
+        for pid in found.iter().flat_map(|&pid| descendants(pid)) {
+            if self.tree.contains(pid) {
+                continue;
+            }
+            let Ok(target) = Target::inspect(pid).or_else(|_| Target::unknown(pid)) else { continue };
+            // It may have ended by now.
+            let _ = self.tree.add(&mut self.kernel, &mut self.recorder, target, 0);
+        }
+        Ok(())
     }
 
     /// Records until the end.
@@ -133,6 +151,11 @@ impl Recording {
         let Some(path) = &self.ready else { return Ok(()) };
         let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(b"attached\n"));
         written.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
+    }
+
+    /// A launched program is told what we are told to do, and decides; false where there is none.
+    fn pass_on(&self, signal: NixSignal) -> bool {
+        self.launched.as_ref().is_some_and(|launched| launched.signal(signal).is_ok())
     }
 
     /// Reads what the kernel has, detaches, lets a held program go, and writes the profile.

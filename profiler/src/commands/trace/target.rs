@@ -58,29 +58,8 @@ pub struct Roots {
     pub launched: Option<Launched>,
 }
 
-/// What can be known to be wrong before anything is loaded.
-pub fn check(args: &TraceArgs) -> Result<(), Failure> {
-    let Some(pid) = args.pid else { return Ok(()) };
-    if pid == 0 || !fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
-        return Err(Failure::cannot_observe(format!("there is no process {pid}; `pgrep -af python` lists the candidates")));
-    }
-    match process_of(pid) {
-        Some(process) if process != pid => {
-            Err(Failure::usage(format!("{pid} is a thread's id; give the id of its process, {process}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The process that a thread belongs to. /proc answers for every thread, and lists only those that lead a process.
-fn process_of(thread: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    line.trim().parse().ok()
-}
-
-impl Target {
-    /// Attaches nothing yet: finds out what the process is and where its probes go.
+impl Roots {
+    /// Finds the processes, or launches one. Attaches nothing yet.
     pub fn open(args: &TraceArgs, kernel: &mut Kernel) -> Result<Self, Failure> {
         if !args.command.is_empty() {
             let (target, launched) = launch(&args.command, kernel)?;
