@@ -30,12 +30,11 @@ enum Said {
 }
 
 impl Said {
-    fn with_header(mut self, header: u64) -> Self {
+    /// With the bytes that a debug hook adds. It stands before the raw domain too, from which larger blocks come.
+    fn with_hooks(mut self, hook: u64) -> Self {
         match &mut self {
-            Self::Stale { base: size, .. }
-            | Self::Stack { size, .. }
-            | Self::Many { size, .. }
-            | Self::Small { size, .. } => *size += header,
+            Self::Stale { base: size, .. } | Self::Stack { size, .. } | Self::Many { size, .. } => *size += 2 * hook,
+            Self::Small { size, .. } => *size += hook,
         }
         self
     }
@@ -113,8 +112,8 @@ impl Row {
 
 /// Traces `matrix.py` and compares.
 ///
-/// `header` bytes are asked for more for every block than `sys.getsizeof` says.
-fn trace(command: &mut Command, header: u64) -> Result<Row, String> {
+/// Each debug hook that a block goes through makes it `hook` bytes larger than `sys.getsizeof` says.
+fn trace(command: &mut Command, hook: u64) -> Result<Row, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let mut target = Target::start_command(command.arg(support::workload("matrix.py")).stderr(Stdio::null()));
     assert_eq!(target.line(), "ready\n");
@@ -125,7 +124,7 @@ fn trace(command: &mut Command, header: u64) -> Result<Row, String> {
         match target.line().as_str() {
             "done\n" => break,
             "" => return Err("the target ended".to_owned()),
-            line => said.push(serde_json::from_str::<Said>(line).expect("a report").with_header(header)),
+            line => said.push(serde_json::from_str::<Said>(line).expect("a report").with_hooks(hook)),
         }
     }
     let profile = tracer.finish();
@@ -319,17 +318,17 @@ fn conclude(rows: &[(String, Result<Row, String>)], variable: &str) {
     assert!(wrong.is_empty(), "not right: {wrong:?}");
 }
 
-/// Bytes that the debug hooks add to each block: its size, its domain, and room to see writes beyond its ends.
-const DEBUG_HEADER: u64 = 24;
+/// Bytes that a debug hook adds to each block: its size, its domain, and room to see writes beyond its ends.
+const DEBUG_HOOK: u64 = 24;
 
 /// Settings and libraries that change who hands out memory; empty values where a version does not have it.
 fn variants(minor: u8) -> Vec<(String, &'static str, String, u64)> {
     let mut variants = Vec::new();
-    let mut set = |name: &str, variable, value: &str, header| {
-        variants.push((name.to_owned(), variable, value.to_owned(), header));
+    let mut set = |name: &str, variable, value: &str, hook| {
+        variants.push((name.to_owned(), variable, value.to_owned(), hook));
     };
     set("PYTHONMALLOC=malloc", "PYTHONMALLOC", "malloc", 0);
-    set("PYTHONMALLOC=debug", "PYTHONMALLOC", "debug", DEBUG_HEADER);
+    set("PYTHONMALLOC=debug", "PYTHONMALLOC", "debug", DEBUG_HOOK);
     if minor >= 13 {
         set("PYTHONMALLOC=mimalloc", "PYTHONMALLOC", "mimalloc", 0);
     }
@@ -364,8 +363,8 @@ fn other_allocators_are_recorded_as_exactly() {
             continue;
         }
         let minor = support::minor_version(&python).unwrap_or(0);
-        for (variant, variable, value, header) in variants(minor) {
-            let row = trace(Command::new(&python).env(variable, value), header);
+        for (variant, variable, value, hook) in variants(minor) {
+            let row = trace(Command::new(&python).env(variable, value), hook);
             let name = format!("{name}, {variant}");
             tell(&name, &row);
             rows.push((name, row));

@@ -9,7 +9,7 @@ pub fn for_test(test: &str) -> Vec<Interpreter> {
     }
     let found = python::find();
     if found.is_empty() {
-        crate::skip::because(test, "no CPython 3.11 to 3.13 on this machine");
+        crate::skip::because(test, "no CPython 3.8 to 3.15 on this machine");
     }
     for interpreter in &found {
         println!("{test}: runs on {}", name(interpreter));
@@ -25,7 +25,7 @@ pub fn newest_for_test(test: &str) -> Option<Interpreter> {
     let newest = python::find().pop();
     match &newest {
         Some(interpreter) => println!("{test}: runs on {}", name(interpreter)),
-        None => crate::skip::because(test, "no CPython 3.11 to 3.13 on this machine"),
+        None => crate::skip::because(test, "no CPython 3.8 to 3.15 on this machine"),
     }
     newest
 }

@@ -80,7 +80,7 @@ fn an_interpreter_that_is_not_supported() {
         return;
     }
     let Some(old) = older_interpreter() else {
-        skip::because(test, "no CPython before 3.11 in pyenv");
+        skip::because(test, "no CPython before 3.8 in pyenv");
         return;
     };
     println!("{test}: runs on {}", interpreters::name(&old));
@@ -97,7 +97,7 @@ fn an_interpreter_that_is_not_supported() {
 fn older_interpreter() -> Option<Interpreter> {
     let versions = fs::read_dir(python::pyenv_root().join("versions")).ok()?;
     let found = versions.flatten().filter_map(|version| Interpreter::probe(&version.path().join("bin/python3")));
-    found.filter(|interpreter| interpreter.version.1 < 11).max()
+    found.filter(|interpreter| interpreter.version.1 < 8).max()
 }
 
 #[test]

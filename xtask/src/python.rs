@@ -82,10 +82,15 @@ pub fn fetched() -> Vec<Interpreter> {
     probed(entries(&fetched_folder()).into_iter().map(|folder| folder.join("python")).collect())
 }
 
-/// Every interpreter that pyalloc traces: pyenv's, the system's, those on the PATH and those that
-/// `cargo xtask interpreters` has fetched; each file once, oldest first.
+/// The machine's own interpreters that pyalloc traces: pyenv's, the system's, and those on the PATH; each file once,
+/// oldest first.
 pub fn find() -> Vec<Interpreter> {
-    let mut found = probed(candidates());
+    probed(candidates())
+}
+
+/// As [`find`], and those that `cargo xtask interpreters` has fetched: for tests that need no installed packages.
+pub fn find_all() -> Vec<Interpreter> {
+    let mut found = find();
     found.extend(fetched());
     found.sort();
     found
@@ -136,7 +141,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 /// The newest supported interpreter that can make virtual environments.
 pub fn newest() -> Result<Interpreter> {
-    probed(candidates()).into_iter().rev().find(Interpreter::has_venv).context(
+    find().into_iter().rev().find(Interpreter::has_venv).context(
         "no CPython 3.8 to 3.15 with the venv module on this machine: run `cargo xtask setup`, or install one by pyenv",
     )
 }

@@ -39,7 +39,7 @@ pub fn run() -> Result<()> {
 /// The environments of the workloads are made here, so that no live test waits for a download. An interpreter that
 /// has none is left to the tests: they say which of them cannot run.
 fn prepare_interpreters() {
-    for interpreter in python::find() {
+    for interpreter in python::find_all() {
         println!("interpreter: {}, {}", interpreter.name(), interpreter.path.display());
         if interpreter.is_fetched() {
             continue;
