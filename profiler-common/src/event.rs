@@ -119,9 +119,9 @@ pub struct NewCode {
     pub firstlineno: i32,
     /// `_co_firsttraceable`: code units before the frame is complete; 0 where there is none.
     pub firsttraceable: i32,
-    /// Bytes valid in `filename_bytes`: 0 or [`STRING_COPY`].
+    /// Bytes valid in `filename_bytes`: 0 to [`STRING_COPY`].
     pub filename_copied: u32,
-    /// Bytes valid in `qualname_bytes`: 0 or [`STRING_COPY`].
+    /// Bytes valid in `qualname_bytes`: 0 to [`STRING_COPY`].
     pub qualname_copied: u32,
     /// Bytes valid in `linetable_bytes`: 0 to [`LINETABLE_COPY`].
     pub linetable_copied: u32,

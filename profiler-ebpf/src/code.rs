@@ -17,6 +17,8 @@ use profiler_common::{LINETABLE_COPY, STRING_COPY};
 use crate::process::Current;
 use crate::{atomic, counters, ring};
 
+const PAGE: u32 = 4096;
+
 /// Most code objects alive at once, of all traced processes.
 const MAX_CODES: u32 = 1 << 18;
 
@@ -96,12 +98,21 @@ fn announce(config: &ProcessConfig, current: Current, code: u64, serial: u64) ->
     true
 }
 
-/// Copies `N` bytes of the target; gives `N`, or 0 when that failed (the bytes are zeroed then).
+/// Copies `N` bytes of the target, or those up to the end of the page if the next one cannot be read: an object that
+/// lies at the end of a mapping is whole in them. Gives how many; 0 when that failed (the bytes are zeroed then).
 #[inline(always)]
 fn copy<const N: usize>(to: *mut u8, address: u64) -> u32 {
     // SAFETY: `to` has room for `N` bytes; the helper checks the target's address itself.
-    let failed = unsafe { bpf_probe_read_user(to.cast(), N as u32, address as *const _) };
-    if failed == 0 { N as u32 } else { 0 }
+    if unsafe { bpf_probe_read_user(to.cast(), N as u32, address as *const _) } == 0 {
+        return N as u32;
+    }
+    let in_page = PAGE - (address as u32 & (PAGE - 1));
+    if in_page >= N as u32 {
+        return 0;
+    }
+    // SAFETY: as above, with fewer bytes.
+    let failed = unsafe { bpf_probe_read_user(to.cast(), in_page, address as *const _) };
+    if failed == 0 { in_page } else { 0 }
 }
 
 #[inline(always)]

@@ -71,7 +71,7 @@ fn probes(pid: Pid) -> (Interpreter, ProbePlan) {
     (interpreter, plan)
 }
 
-/// Attaches and detaches; each time some thousand calls are seen in between.
+/// Attaches and detaches; each time some hundred calls are seen in between.
 fn attach_and_detach(pid: Pid, links: LinkKind, times: usize) {
     let (interpreter, plan) = probes(pid);
     let mut kernel = Kernel::load(Settings { max_live_blocks: 1 << 16, links: Some(links) }).unwrap();
@@ -81,7 +81,7 @@ fn attach_and_detach(pid: Pid, links: LinkKind, times: usize) {
         kernel.attach(pid, &plan.points).unwrap();
         let seen = |kernel: &Kernel| kernel.counters().unwrap()[Counter::EntryHits as usize];
         let before = seen(&kernel);
-        while seen(&kernel) < before + 2000 {
+        while seen(&kernel) < before + 200 {
             assert!(fs::exists(format!("/proc/{pid}/maps")).unwrap(), "it has ended, time {time}");
             thread::yield_now();
         }
@@ -166,10 +166,8 @@ fn traced_to_the_end(python: &xtask::python::Interpreter, how: &str, kill: bool)
         finished(&mut workload);
         workload.say("end").unwrap();
     }
-    let path = tracer.profile_path();
     let traced = tracer.wait().unwrap();
     assert_eq!(traced.status.code(), Some(0), "{how}: {}", traced.complaint);
-    assert!(!path.exists(), "its folder goes with the tracer");
     assert!(traced.profile.trace.complete && traced.profile.heap_totals().alloc_objects > 0);
     (workload, traced.profile, traced.report)
 }
