@@ -78,6 +78,7 @@ pub fn count(profile: &Profile, name: &str) -> u64 {
 
 /// A stack as `file function line`, innermost first.
 pub fn frames(profile: &Profile, stack: StackId) -> Vec<(String, String, u32)> {
-    let shown = |frame: &Frame| (profile.text(frame.file).to_owned(), profile.text(frame.function).to_owned(), frame.line);
+    let shown =
+        |frame: &Frame| (profile.text(frame.file).to_owned(), profile.text(frame.function).to_owned(), frame.line);
     profile.frames_of(stack).map(shown).collect()
 }

@@ -108,7 +108,8 @@ fn faults(truth: &Truth, profile: &Profile) -> String {
         let (objects, space) = lookup::small_objects(profile, place);
         if space.abs_diff(kind.inuse_space) > POOL || objects.abs_diff(kind.inuse_objects) > POOL / kind.size_class {
             let SmallObjects { function, inuse_objects, inuse_space, .. } = kind;
-            writeln!(faults, "{function}: {inuse_objects} objects ({inuse_space} bytes), found {objects} ({space})").unwrap();
+            writeln!(faults, "{function}: {inuse_objects} objects ({inuse_space} bytes), found {objects} ({space})")
+                .unwrap();
         }
     }
     faults + &contradictions(profile)
