@@ -17,6 +17,9 @@ pub mod thread_slot {
     /// `inner` at every event; `offset` is fs-relative for key 0 and grows by 16 a key. For processes whose
     /// interpreter is not initialized when tracing starts; keys of 32 and above are not found this way.
     pub const KEY_IN_MEMORY: u32 = 3;
+    /// `*(*(dtv + offset) + inner)` with `dtv = *(fsbase + 8)`: a TLS variable of a library loaded by dlopen on
+    /// glibc. `offset` is 16 bytes a module, and `*(dtv - 16)` the number of modules the thread has room for.
+    pub const DYNAMIC_TLS: u32 = 4;
 }
 
 /// How the byte offset into the bytecode (`lasti`) is computed.
@@ -102,22 +105,45 @@ pub mod process_flags {
     pub const HOLD_AT_ENTRY: u32 = 4;
     /// Walk native frames too.
     pub const NATIVE: u32 = 8;
+    /// Processes that it forks are traced too, from their first instruction on.
+    pub const FOLLOW: u32 = 16;
+    /// Only its forks and execs matter: it has no interpreter, or none yet.
+    pub const FOLLOW_ONLY: u32 = 32;
+    /// What a forked process does not inherit.
+    pub const NOT_INHERITED: u32 = HOLD_AT_EXIT | HOLD_AT_EXEC | HOLD_AT_ENTRY;
 }
+
+/// Slots from here on are given by the kernel side to processes that it sees forked.
+pub const FIRST_FORKED_SLOT: u32 = 1 << 15;
+
+/// Slots are below this: they share 64 bits with an address of 48.
+pub const MAX_SLOTS: u32 = 1 << 16;
+
+/// No process.
+pub const NO_SLOT: u32 = u32::MAX;
 
 /// One traced process; the value of the map that is keyed by thread group id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProcessConfig {
-    /// The process's index in this trace: 0 is the first; unique over the trace's life, never reused.
+    /// The process's number in this trace, never reused: userspace gives them from 0 up, the kernel side from
+    /// [`FIRST_FORKED_SLOT`] up.
     pub slot: u32,
     /// Bits of [`process_flags`].
     pub flags: u32,
+    /// The slot of the process that forked it; [`NO_SLOT`] for one that was found or launched.
+    pub parent_slot: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
     /// Where the thread state is.
     pub thread_slot: ThreadSlot,
+    /// Address of `_PyRuntime.gilstate.tstate_current` (CPython 3.11 and earlier), else 0. Up to 3.11 a thread's slot
+    /// keeps its first thread state; while a sub-interpreter runs, only this variable tells which one does.
+    pub current_state: u64,
     /// The interpreter's offsets.
     pub layout: PythonLayout,
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadSlot>() == 24);
 const _: () = assert!(core::mem::size_of::<PythonLayout>() == 80);
-const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 112);
+const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 128);

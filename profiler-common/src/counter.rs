@@ -56,11 +56,29 @@ pub enum Counter {
     BodyNanos = 24,
     /// Blocks whose free was not seen: their address was handed out again.
     MissedFrees = 25,
+    /// Stacks whose native frames were walked.
+    NativeWalks = 26,
+    /// Native frames walked.
+    NativeFrames = 27,
+    /// Native walks that ended at an address outside the mappings known to userspace.
+    NativeUnmapped = 28,
+    /// Native walks that ended in code without unwinding information.
+    NativeNoTable = 29,
+    /// Native walks that ended in code whose unwinding rule the tables cannot express.
+    NativeUnsupported = 30,
+    /// Native walks cut short by a failed read of the stack.
+    NativeReadFailed = 31,
+    /// Native walks that reached `MAX_NATIVE_FRAMES`.
+    NativeTruncated = 32,
+    /// Frees of blocks that a process inherited from its parent: its parent's are still there.
+    InheritedFrees = 33,
+    /// Forked processes that are not traced: no slot, or no room in the map of processes.
+    ForksNotFollowed = 34,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 26;
+    pub const COUNT: u32 = 35;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -90,6 +108,15 @@ impl Counter {
         Self::CodeDeaths,
         Self::BodyNanos,
         Self::MissedFrees,
+        Self::NativeWalks,
+        Self::NativeFrames,
+        Self::NativeUnmapped,
+        Self::NativeNoTable,
+        Self::NativeUnsupported,
+        Self::NativeReadFailed,
+        Self::NativeTruncated,
+        Self::InheritedFrees,
+        Self::ForksNotFollowed,
     ];
 }
 

@@ -57,7 +57,7 @@ pub mod walk {
 pub struct NewStack {
     /// Kind [`kind::NEW_STACK`].
     pub header: Header,
-    /// The stack's key in the stack map.
+    /// The stack's number: unique over the trace, from 1 on.
     pub key: u64,
     /// Number of Python frames that follow.
     pub depth: u32,
@@ -65,8 +65,29 @@ pub struct NewStack {
     pub status: u32,
     /// Number of native frames after the Python ones.
     pub native_depth: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// One of [`native`].
+    pub native_status: u32,
+}
+
+/// The values of [`NewStack::native_status`]: why the walk of native frames ended. The frames so far are right.
+pub mod native {
+    /// It was not asked for.
+    pub const OFF: u32 = 0;
+    /// Python's evaluation loop was reached: the Python frames go on from there.
+    pub const EVALUATOR: u32 = 1;
+    /// The outermost frame was reached.
+    pub const END: u32 = 2;
+    /// The last address is in no mapping that userspace has told of: generated code, the vdso, or a library that was
+    /// opened a moment ago.
+    pub const UNMAPPED: u32 = 3;
+    /// The last address is in code without unwinding information.
+    pub const NO_TABLE: u32 = 4;
+    /// The last address is in code whose unwinding rule is of a form that the tables cannot express.
+    pub const UNSUPPORTED: u32 = 5;
+    /// The stack could not be read.
+    pub const READ_FAILED: u32 = 6;
+    /// [`crate::unwind::MAX_NATIVE_FRAMES`] frames were walked and there were more.
+    pub const LIMIT: u32 = 7;
 }
 
 /// A Python frame in 64 bits: serial of the code object (upper 40) and `lasti` in code units of two bytes
@@ -76,6 +97,9 @@ pub mod frame {
     pub const UNKNOWN_SERIAL: u64 = 0;
     /// `lasti` of a frame that has not executed an instruction, or whose offset makes no sense.
     pub const NO_LASTI: u64 = 0xff_ffff;
+    /// `lasti` of a frame whose bytecode could not be found (free-threaded 3.14+): beyond every line table, so that
+    /// the frame is shown without a line.
+    pub const LOST_LASTI: u64 = 0xff_fffe;
 
     /// Packs a frame; `lasti_units` is in two-byte code units.
     pub const fn pack(serial: u64, lasti_units: u64) -> u64 {
@@ -179,7 +203,7 @@ pub struct Mapping {
     pub prot_flags: u64,
     /// mmap: the file descriptor, -1 for none.
     pub fd: i64,
-    /// Key of the stack; 0 for munmap, whose stack is not walked.
+    /// Number of the stack; 0 for munmap, whose stack is not walked.
     pub stack: u64,
 }
 
@@ -195,6 +219,10 @@ pub mod lifecycle {
     pub const HELD_AT_EXEC: u32 = 4;
     /// The process was stopped at the program's entry point.
     pub const HELD_AT_ENTRY: u32 = 5;
+    /// The process was forked: slot and pid in the header are its own, `code` is its parent's slot.
+    pub const FORKED: u32 = 6;
+    /// As FORKED, and it runs in its parent's memory until it executes a program (vfork).
+    pub const VFORKED: u32 = 7;
 }
 
 /// Something happened to a process.
@@ -205,7 +233,7 @@ pub struct Lifecycle {
     pub header: Header,
     /// One of [`lifecycle`].
     pub what: u32,
-    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7).
+    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7). FORKED: see there.
     pub code: u32,
 }
 

@@ -30,7 +30,7 @@ impl BlockKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Block {
-    /// Key of the stack that allocated it.
+    /// Number of the stack that allocated it.
     pub stack: u64,
     /// Bytes asked for.
     pub size: u64,
@@ -44,7 +44,7 @@ pub struct Block {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Pool {
-    /// Key of the stack that opened it last.
+    /// Number of the stack that opened it last.
     pub stack: u64,
     /// Milliseconds from the trace's start.
     pub born_ms: u32,
@@ -52,7 +52,7 @@ pub struct Pool {
     pub openings: u32,
 }
 
-/// Sums for one stack: the value of the stack map, keyed by the stack's 64-bit hash.
+/// Sums for one stack, at the place of its number in the array of stacks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct StackSums {

@@ -11,6 +11,7 @@ pub mod counter;
 pub mod event;
 pub mod ledger;
 pub mod probe;
+pub mod unwind;
 
 /// Most Python frames the kernel walks in one stack; a deeper stack is flagged as truncated.
 ///
@@ -18,7 +19,7 @@ pub mod probe;
 pub const MAX_FRAMES: usize = 256;
 
 /// Bytes of a string object that travel with a [`event::NewCode`] record: header and text.
-pub const STRING_COPY: usize = 384;
+pub const STRING_COPY: usize = 256;
 
 /// Bytes of a line table object that travel with a [`event::NewCode`] record.
 pub const LINETABLE_COPY: usize = 1024;

@@ -15,9 +15,8 @@ use profiler_common::ledger::BlockKey;
 use profiler_common::{LINETABLE_COPY, STRING_COPY};
 
 use crate::process::Current;
+use crate::thread::{KNOWN_CODES, KnownCode, Thread};
 use crate::{atomic, counters, ring};
-
-const PAGE: u32 = 4096;
 
 /// Most code objects alive at once, of all traced processes.
 const MAX_CODES: u32 = 1 << 18;
@@ -30,9 +29,34 @@ static CODES: HashMap<BlockKey, u64> = HashMap::with_max_entries(MAX_CODES, BPF_
 #[map]
 static LAST_SERIAL: Array<u64> = Array::with_max_entries(1, 0);
 
+/// How many code objects that had a serial have died.
+#[map]
+static DEATHS: Array<u64> = Array::with_max_entries(1, 0);
+
 /// The serial of the code object at an address; `frame::UNKNOWN_SERIAL` when it cannot be recorded.
+///
+/// What a thread has met it looks up in its own state first: that is in the cache, and the map that all share is not.
+/// A code object in a live frame cannot die, so what was noted since the last death is right.
 #[inline(always)]
-pub fn serial(config: &ProcessConfig, current: Current, code: u64) -> u64 {
+pub fn serial(config: &ProcessConfig, current: Current, thread: *mut Thread, code: u64) -> u64 {
+    let deaths = DEATHS.get(0).copied().unwrap_or(0);
+    let place = (code >> 4 ^ code >> 11) as usize & (KNOWN_CODES - 1);
+    // SAFETY: the state is a map value that stays valid while the program runs; the place is below the array's length.
+    unsafe {
+        let known = (&raw mut (*thread).known).cast::<KnownCode>().add(place);
+        if (*known).code == code && (*known).deaths == deaths {
+            return (*known).serial;
+        }
+        let serial = shared_serial(config, current, code);
+        if serial != frame::UNKNOWN_SERIAL {
+            *known = KnownCode { code, serial, deaths };
+        }
+        serial
+    }
+}
+
+#[inline(always)]
+fn shared_serial(config: &ProcessConfig, current: Current, code: u64) -> u64 {
     let key = BlockKey::new(config.slot, code);
     match CODES.get_ptr(&key) {
         // SAFETY: a serial is written once, before the entry is visible.
@@ -44,8 +68,19 @@ pub fn serial(config: &ProcessConfig, current: Current, code: u64) -> u64 {
 /// `code_dealloc(code)`: from now on the address may become another code object.
 pub fn died(config: &ProcessConfig, code: u64) {
     counters::one(Counter::CodeDeaths);
+    forget(BlockKey::new(config.slot, code));
+}
+
+/// Takes a code object out of the map, and thereby out of what threads remember.
+#[inline(always)]
+fn forget(key: BlockKey) {
     // A code object that never stood in a stack is not in the map.
-    let _ = CODES.remove(&BlockKey::new(config.slot, code));
+    if CODES.remove(&key).is_ok()
+        && let Some(deaths) = DEATHS.get_ptr_mut(0)
+    {
+        // SAFETY: the map's value is an aligned u64 that lives as long as the map.
+        unsafe { atomic::add(deaths, 1) };
+    }
 }
 
 #[inline(never)]
@@ -56,7 +91,7 @@ fn first_sight(config: &ProcessConfig, current: Current, code: u64, key: BlockKe
             return serial;
         }
         // An entry whose record was lost could never be named; without it the next sight tries again.
-        let _ = CODES.remove(&key);
+        forget(key);
     }
     counters::one(Counter::CodeUnknown);
     frame::UNKNOWN_SERIAL
@@ -98,21 +133,24 @@ fn announce(config: &ProcessConfig, current: Current, code: u64, serial: u64) ->
     true
 }
 
-/// Copies `N` bytes of the target, or those up to the end of the page if the next one cannot be read: an object that
-/// lies at the end of a mapping is whole in them. Gives how many; 0 when that failed (the bytes are zeroed then).
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
+/// Copies `N` bytes of the target, or those up to the end of their page if the next one is not there; gives how many,
+/// 0 when that failed too (the bytes are zeroed then).
 #[inline(always)]
 fn copy<const N: usize>(to: *mut u8, address: u64) -> u32 {
     // SAFETY: `to` has room for `N` bytes; the helper checks the target's address itself.
     if unsafe { bpf_probe_read_user(to.cast(), N as u32, address as *const _) } == 0 {
         return N as u32;
     }
-    let in_page = PAGE - (address as u32 & (PAGE - 1));
-    if in_page >= N as u32 {
+    let rest = (PAGE - address % PAGE) as u32;
+    if rest >= N as u32 {
         return 0;
     }
-    // SAFETY: as above, with fewer bytes.
-    let failed = unsafe { bpf_probe_read_user(to.cast(), in_page, address as *const _) };
-    if failed == 0 { in_page } else { 0 }
+    // SAFETY: as above; `rest` is below `N`.
+    let failed = unsafe { bpf_probe_read_user(to.cast(), rest, address as *const _) };
+    if failed == 0 { rest } else { 0 }
 }
 
 #[inline(always)]

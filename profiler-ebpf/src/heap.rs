@@ -1,16 +1,17 @@
 //! The heap ledger's events: calls of the C allocator, each byte once, frees paired.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
-use profiler_common::config::ProcessConfig;
+use profiler_common::config::{NO_SLOT, ProcessConfig};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey};
 use profiler_common::probe::{Cookie, Function};
 
 use crate::process::Current;
 use crate::registers::Registers;
+use crate::stack::Stack;
 use crate::thread::Thread;
 use crate::{clock, counters, stack, thread};
 
@@ -39,12 +40,7 @@ pub fn enter(config: &ProcessConfig, state: *mut Thread, regs: Registers, cookie
     } else {
         (argument(1), 0)
     };
-    let mut old = Block {
-        stack: 0,
-        size: 0,
-        born_ms: 0,
-        reserved: 0,
-    };
+    let mut old = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
     if pointer != 0 && function != Function::PosixMemalign as u8 {
         // Taken out now and not at the return: in between another thread may be given the old address.
         take(BlockKey::new(config.slot, pointer), &mut old);
@@ -57,9 +53,10 @@ pub fn enter(config: &ProcessConfig, state: *mut Thread, regs: Registers, cookie
     }
 }
 
-/// The outermost allocating function returns `result`.
+/// The outermost allocating function returns `result`: settles realloc's old block and leaves the new one's address in
+/// the state; false if there is none.
 #[inline(always)]
-pub fn leave(config: &ProcessConfig, current: Current, state: *mut Thread, result: u64) {
+pub fn settle(config: &ProcessConfig, state: *mut Thread, result: u64) -> bool {
     // SAFETY: as in `enter`.
     let (function, size, pointer, old) =
         unsafe { ((*state).function as u8, (*state).size, (*state).pointer, (*state).old) };
@@ -68,37 +65,44 @@ pub fn leave(config: &ProcessConfig, current: Current, state: *mut Thread, resul
     let now_ms = clock::since_start_ms();
     if address == 0 {
         refused(config, &old, size, pointer, posix, now_ms);
-        return;
+        return false;
     }
     if old.stack != 0 {
         given_back(&old, now_ms);
     }
-    let Some(stack) = stack::capture(config, current, state) else {
-        return;
-    };
-    let key = BlockKey::new(config.slot, address);
-    let mut missed = Block {
-        stack: 0,
-        size: 0,
-        born_ms: 0,
-        reserved: 0,
-    };
-    if take(key, &mut missed) {
-        counters::one(Counter::MissedFrees);
-        given_back(&missed, now_ms);
+    // SAFETY: as in `enter`.
+    unsafe {
+        (*state).block = address;
+        (*state).now_ms = u64::from(now_ms);
     }
-    let block = Block {
-        stack: stack.key,
-        size,
-        born_ms: now_ms,
-        reserved: 0,
-    };
-    if BLOCKS.insert(&key, &block, 0).is_err() {
+    true
+}
+
+/// Counts the block that [`settle`] left in the state.
+#[inline(always)]
+pub fn handed_out(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
+    // SAFETY: as in `enter`.
+    let (address, size, now_ms) = unsafe { ((*state).block, (*state).size, (*state).now_ms as u32) };
+    let key = BlockKey::new(config.slot, address);
+    let block = Block { stack: stack.number, size, born_ms: now_ms, reserved: 0 };
+    if BLOCKS.insert(&key, &block, u64::from(BPF_NOEXIST)).is_err() && !replaced(key, &block) {
         counters::one(Counter::BlockMapFull);
         return;
     }
     counters::one(Counter::Allocations);
     stack.allocated(size);
+}
+
+/// The map took no block at this address: because it is full (false), or because it holds one whose free was not seen.
+#[inline(always)]
+fn replaced(key: BlockKey, block: &Block) -> bool {
+    let mut missed = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    if !take(key, &mut missed) {
+        return false;
+    }
+    counters::one(Counter::MissedFrees);
+    given_back(&missed, block.born_ms);
+    BLOCKS.insert(&key, block, 0).is_ok()
 }
 
 /// `free(pointer)`.
@@ -107,12 +111,7 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
     if pointer == 0 {
         return;
     }
-    let mut block = Block {
-        stack: 0,
-        size: 0,
-        born_ms: 0,
-        reserved: 0,
-    };
+    let mut block = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
     if take(BlockKey::new(config.slot, pointer), &mut block) {
         given_back(&block, clock::since_start_ms());
         return;
@@ -125,9 +124,17 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
     };
     counters::one(if nested {
         Counter::Nested
+    } else if is_inherited(config, pointer) {
+        Counter::InheritedFrees
     } else {
         Counter::UnmatchedFrees
     });
+}
+
+/// Whether the process that forked this one has a block at the address: then this one's is a copy of it.
+#[inline(always)]
+fn is_inherited(config: &ProcessConfig, pointer: u64) -> bool {
+    config.parent_slot != NO_SLOT && BLOCKS.get_ptr(&BlockKey::new(config.parent_slot, pointer)).is_some()
 }
 
 /// Takes a block out of the map; false if it is not in it.

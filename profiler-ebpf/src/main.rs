@@ -16,6 +16,7 @@ mod counters;
 mod heap;
 mod lifecycle;
 mod mapping;
+mod native;
 mod pool;
 mod probe;
 mod process;
@@ -66,6 +67,12 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
     lifecycle::try_exit()
+}
+
+/// A thread or a process is made.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::try_fork(&ctx)
 }
 
 /// A process executes another program.

@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::programs::BtfTracePointContext;
-use profiler_common::config::ProcessConfig;
+use profiler_common::config::{ProcessConfig, process_flags};
 use profiler_common::counter::Counter;
 use profiler_common::event::{Mapping, kind, mapping};
 use profiler_common::probe::{Function, Register};
@@ -34,6 +34,9 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
     let Some(config) = process::config(current.pid) else {
         return 0;
     };
+    if config.flags & process_flags::FOLLOW_ONLY != 0 {
+        return 0;
+    }
     let result = ctx.arg::<u64>(1);
     let argument = |register: Register| regs.get(register as u8);
     if result > LAST_ADDRESS || (number == BRK && argument(Register::Rdi) != result) {
@@ -63,24 +66,14 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
             old_length: argument(Register::Rsi),
             ..EMPTY
         },
-        _ => Mapping {
-            operation: mapping::BRK,
-            address: result,
-            ..EMPTY
-        },
+        _ => Mapping { operation: mapping::BRK, address: result, ..EMPTY },
     };
-    send(config, current, event);
+    send(config, current, regs, event);
     0
 }
 
 const EMPTY: Mapping = Mapping {
-    header: profiler_common::event::Header {
-        kind: kind::MAPPING,
-        slot: 0,
-        pid: 0,
-        tid: 0,
-        time_ns: 0,
-    },
+    header: profiler_common::event::Header { kind: kind::MAPPING, slot: 0, pid: 0, tid: 0, time_ns: 0 },
     operation: 0,
     via: 0,
     address: 0,
@@ -93,11 +86,11 @@ const EMPTY: Mapping = Mapping {
 };
 
 #[inline(always)]
-fn send(config: &ProcessConfig, current: Current, mut event: Mapping) {
+fn send(config: &ProcessConfig, current: Current, regs: Registers, mut event: Mapping) {
     if let Some(state) = thread::state(current) {
         event.via = via(state);
         if event.operation != mapping::MUNMAP {
-            event.stack = stack::capture(config, current, state).map_or(0, |stack| stack.key);
+            event.stack = stack::capture(config, current, state, regs).map_or(0, |stack| stack.number);
         }
     }
     event.header = ring::header(kind::MAPPING, config.slot, current);

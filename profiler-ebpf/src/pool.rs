@@ -7,9 +7,9 @@ use profiler_common::config::ProcessConfig;
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{BlockKey, Pool};
 
-use crate::process::Current;
+use crate::stack::Stack;
 use crate::thread::Thread;
-use crate::{clock, counters, stack};
+use crate::{clock, counters};
 
 /// Most pools: 16 GiB of small objects in pools of 16 KiB.
 const MAX_POOLS: u32 = 1 << 20;
@@ -21,26 +21,18 @@ const POOL_START: u64 = !0xfff;
 #[map]
 static POOLS: HashMap<BlockKey, Pool> = HashMap::with_max_entries(MAX_POOLS, BPF_F_NO_PREALLOC);
 
-/// `allocate_from_new_pool` returns the first block of a pool, or NULL.
+/// Counts the pool that was opened: the state holds its first block.
 #[inline(always)]
-pub fn opened(config: &ProcessConfig, current: Current, state: *mut Thread, first_block: u64) {
-    if first_block == 0 {
-        return;
-    }
-    let Some(stack) = stack::capture(config, current, state) else {
-        return;
-    };
+pub fn opened(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
+    // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
+    let first_block = unsafe { (*state).block };
     let key = BlockKey::new(config.slot, first_block & POOL_START);
     let openings = match POOLS.get_ptr(&key) {
         // SAFETY: a pool's entry is replaced whole.
         Some(pool) => unsafe { (*pool).openings },
         None => 0,
     };
-    let pool = Pool {
-        stack: stack.key,
-        born_ms: clock::since_start_ms(),
-        openings: openings.saturating_add(1),
-    };
+    let pool = Pool { stack: stack.number, born_ms: clock::since_start_ms(), openings: openings.saturating_add(1) };
     if POOLS.insert(&key, &pool, 0).is_err() {
         counters::one(Counter::PoolMapFull);
         return;

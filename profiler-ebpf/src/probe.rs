@@ -9,7 +9,8 @@ use profiler_common::probe::{Cookie, Function};
 
 use crate::process::Current;
 use crate::registers::Registers;
-use crate::{clock, code, counters, heap, lifecycle, pool, process, thread};
+use crate::thread::Thread;
+use crate::{clock, code, counters, heap, lifecycle, native, pool, process, stack, thread};
 
 /// What a session program gives at the entry: whether the return is wanted.
 const TAKE_RETURN: u32 = 0;
@@ -21,11 +22,7 @@ const TIMED: u64 = 64;
 /// Entry and return in one program.
 #[inline(always)]
 pub fn try_session(ctx: *mut c_void) -> u32 {
-    if session_is_return(ctx) {
-        try_return(ctx)
-    } else {
-        try_entry(ctx)
-    }
+    if session_is_return(ctx) { try_return(ctx) } else { try_entry(ctx) }
 }
 
 /// The entry of a function.
@@ -51,8 +48,11 @@ pub fn try_return(ctx: *mut c_void) -> u32 {
         return TAKE_RETURN;
     };
     let started = start_timing(Counter::ReturnHits);
-    returned(config, current, Registers::of_probe(ctx));
-    stop_timing(started);
+    let regs = Registers::of_probe(ctx);
+    match outermost(current, regs) {
+        Some(state) => returned(config, current, state, regs, started),
+        None => stop_timing(started),
+    }
     TAKE_RETURN
 }
 
@@ -88,30 +88,65 @@ fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Co
         (*state).outer_sp = sp;
         (*state).function = u64::from(function);
     }
+    if config.flags & process_flags::NATIVE != 0 {
+        native::note_return(state, sp);
+    }
     if function != Function::PoolOpen as u8 {
         heap::enter(config, state, regs, cookie);
     }
     TAKE_RETURN
 }
 
+/// The state of the running thread, if the function that returns is its outermost one. It is in none from now on.
 #[inline(always)]
-fn returned(config: &ProcessConfig, current: Current, regs: Registers) {
-    let Some(state) = thread::known(current) else { return };
+fn outermost(current: Current, regs: Registers) -> Option<*mut Thread> {
+    let state = thread::known(current)?;
     // SAFETY: as in `entered`.
-    let function = unsafe {
+    unsafe {
         // At the return rsp is above the return address; a nested function's return has another rsp.
         if (*state).outer_sp == 0 || regs.sp() != (*state).outer_sp + 8 {
-            return;
+            return None;
         }
         (*state).outer_sp = 0;
-        (*state).function as u8
-    };
-    let result = regs.get(profiler_common::probe::Register::Rax as u8);
-    if function == Function::PoolOpen as u8 {
-        pool::opened(config, current, state, result);
-    } else {
-        heap::leave(config, current, state, result);
     }
+    Some(state)
+}
+
+/// Everything known before the walk is put into the state and read from there after it, and there is one walk for all
+/// functions: else the verifier would check the walk once for each way that leads to it, which is more than its limit.
+#[inline(always)]
+fn returned(config: &ProcessConfig, current: Current, state: *mut Thread, regs: Registers, started: u64) {
+    // SAFETY: as in `entered`.
+    unsafe { (&raw mut (*state).started).write_volatile(started) };
+    if prepare(config, state, regs.get(profiler_common::probe::Register::Rax as u8))
+        && let Some(stack) = stack::capture(config, current, state, regs)
+    {
+        if is_pool(state) {
+            pool::opened(config, state, stack);
+        } else {
+            heap::handed_out(config, state, stack);
+        }
+    }
+    // SAFETY: as in `entered`.
+    stop_timing(unsafe { (&raw const (*state).started).read_volatile() });
+}
+
+/// What is to be done before the walk; false if nothing was handed out.
+#[inline(always)]
+fn prepare(config: &ProcessConfig, state: *mut Thread, result: u64) -> bool {
+    if !is_pool(state) {
+        return heap::settle(config, state, result);
+    }
+    // SAFETY: as in `entered`.
+    unsafe { (&raw mut (*state).block).write_volatile(result) };
+    result != 0
+}
+
+#[inline(always)]
+fn is_pool(state: *mut Thread) -> bool {
+    // SAFETY: as in `entered`.
+    let function = unsafe { (&raw const (*state).function).read_volatile() };
+    function == Function::PoolOpen as u64
 }
 
 /// Counts a hit; the start time when this hit is one of those timed, else 0.

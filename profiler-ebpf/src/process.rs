@@ -3,8 +3,10 @@
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::HashMap;
-use profiler_common::config::ProcessConfig;
+use aya_ebpf::maps::{Array, HashMap};
+use profiler_common::config::{FIRST_FORKED_SLOT, MAX_SLOTS, ProcessConfig};
+
+use crate::atomic;
 
 /// Most processes of one trace.
 const MAX_PROCESSES: u32 = 4096;
@@ -12,6 +14,10 @@ const MAX_PROCESSES: u32 = 4096;
 /// Keyed by thread group id.
 #[map]
 static PROCESSES: HashMap<u32, ProcessConfig> = HashMap::with_max_entries(MAX_PROCESSES, BPF_F_NO_PREALLOC);
+
+/// How many slots were given to forked processes.
+#[map]
+static FORKED_SLOTS: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The running thread, in the user's words.
 #[derive(Clone, Copy)]
@@ -25,10 +31,7 @@ pub struct Current {
 /// The running thread.
 pub fn current() -> Current {
     let both = bpf_get_current_pid_tgid();
-    Current {
-        pid: (both >> 32) as u32,
-        tid: both as u32,
-    }
+    Current { pid: (both >> 32) as u32, tid: both as u32 }
 }
 
 /// What userspace said of a process; `None` if it is not traced.
@@ -36,6 +39,20 @@ pub fn config(pid: u32) -> Option<&'static ProcessConfig> {
     // SAFETY: values are replaced whole by userspace and removed only when the process has gone or executed
     // another program; a stale value leads at worst to a failed read, which is counted.
     unsafe { PROCESSES.get(&pid) }
+}
+
+/// Makes a forked process known; false when there is no room.
+pub fn insert(pid: u32, config: &ProcessConfig) -> bool {
+    PROCESSES.insert(&pid, config, 0).is_ok()
+}
+
+/// The next slot for a forked process; `None` when all have been given.
+pub fn next_slot() -> Option<u32> {
+    let last = FORKED_SLOTS.get_ptr_mut(0)?;
+    // SAFETY: the map's value is an aligned u64 that lives as long as the map.
+    let given = unsafe { atomic::add(last, 1) };
+    let slot = u64::from(FIRST_FORKED_SLOT) + given;
+    if slot < u64::from(MAX_SLOTS) { Some(slot as u32) } else { None }
 }
 
 /// Forgets a process: its addresses mean nothing any more.

@@ -52,6 +52,12 @@ impl Registers {
         unsafe { (*self.0).orig_rax }
     }
 
+    /// The instruction pointer: at a function's return, the address it returns to.
+    pub fn pc(self) -> u64 {
+        // SAFETY: as in `get`.
+        unsafe { (*self.0).rip }
+    }
+
     /// The stack pointer.
     pub fn sp(self) -> u64 {
         // SAFETY: as in `get`.

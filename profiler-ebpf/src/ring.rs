@@ -17,13 +17,7 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
 /// The start of a record of this thread.
 pub fn header(kind: u32, slot: u32, current: Current) -> Header {
-    Header {
-        kind,
-        slot,
-        pid: current.pid,
-        tid: current.tid,
-        time_ns: clock::now_ns(),
-    }
+    Header { kind, slot, pid: current.pid, tid: current.tid, time_ns: clock::now_ns() }
 }
 
 /// Room for one record; a full ring is counted.

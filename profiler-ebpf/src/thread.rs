@@ -10,15 +10,33 @@ use profiler_common::MAX_FRAMES;
 use profiler_common::counter::Counter;
 use profiler_common::event::NewStack;
 use profiler_common::ledger::Block;
+use profiler_common::unwind::MAX_NATIVE_FRAMES;
 
 use crate::counters;
+use crate::native::Walk;
 use crate::process::Current;
+use crate::walk::{Step, Walked};
 
 /// Most threads of all traced processes at once.
 const MAX_THREADS: u32 = 16384;
 
 /// A nested call's stack pointer is lower than the outer one's by less than this.
 const NESTING_REACH: u64 = 64 << 10;
+
+/// Places for code objects that a thread remembers; a power of two.
+pub const KNOWN_CODES: usize = 64;
+
+/// A code object that a thread has met: spares it the look-up in a map that all threads share.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KnownCode {
+    /// Its address.
+    pub code: u64,
+    /// Its serial.
+    pub serial: u64,
+    /// How many code objects had died when it was met: it holds as long as none has died since.
+    pub deaths: u64,
+}
 
 /// A thread's state.
 #[repr(C)]
@@ -31,14 +49,30 @@ pub struct Thread {
     pub size: u64,
     /// realloc's old pointer, posix_memalign's out pointer.
     pub pointer: u64,
+    /// Where the outermost function returns to, which a return probe hides from a walk; 0 if not noted.
+    pub outer_return: u64,
+    /// At the return: the address of the block handed out.
+    pub block: u64,
+    /// At the return: milliseconds since the trace's start.
+    pub now_ms: u64,
+    /// At the return: when this hit's timing started; 0 if it is not timed.
+    pub started: u64,
     /// The block that realloc was given; size and stack 0 if it is not known.
     pub old: Block,
     /// Bytes of one frame, as read from the target.
     pub frame: [u64; 16],
+    /// Where the walk of Python frames stands.
+    pub step: Step,
+    /// Code objects this thread has met, by a part of their address.
+    pub known: [KnownCode; KNOWN_CODES],
+    /// What the walk of Python frames found.
+    pub python: Walked,
+    /// The walk of native frames.
+    pub native: Walk,
     /// Head of the record for a new stack; the frames follow it in memory.
     pub event: NewStack,
-    /// The stack.
-    pub frames: [u64; MAX_FRAMES],
+    /// The stack: Python frames, then native ones.
+    pub frames: [u64; MAX_FRAMES + MAX_NATIVE_FRAMES],
 }
 
 /// Keyed by tid.
@@ -54,9 +88,7 @@ pub fn state(current: Current) -> Option<*mut Thread> {
     if let Some(thread) = THREADS.get_ptr_mut(&current.tid) {
         return Some(thread);
     }
-    let inserted = EMPTY_THREAD
-        .get(0)
-        .is_some_and(|empty| THREADS.insert(&current.tid, empty, 0).is_ok());
+    let inserted = EMPTY_THREAD.get(0).is_some_and(|empty| THREADS.insert(&current.tid, empty, 0).is_ok());
     if !inserted {
         counters::one(Counter::ThreadMapFull);
         return None;

@@ -3,7 +3,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user};
 use profiler_common::MAX_FRAMES;
-use profiler_common::config::{ABSENT, ProcessConfig, ThreadSlot, lasti_rule, thread_slot};
+use profiler_common::config::{ABSENT, ProcessConfig, PythonLayout, ThreadSlot, lasti_rule, thread_slot};
 use profiler_common::counter::Counter;
 use profiler_common::event::{frame, walk};
 
@@ -22,7 +22,21 @@ const MAX_STEPS: usize = MAX_FRAMES + 64;
 /// Bytes of a frame that are read at the most: `Thread::frame`.
 const FRAME_BYTES: u32 = 128;
 
+/// glibc's `tcbhead_t.dtv`, bytes from fs base.
+const DTV: u64 = 8;
+/// Bytes of a `dtv_t`; the one before the first holds how many follow.
+const DTV_ENTRY: u64 = 16;
+/// `TLS_DTV_UNALLOCATED`: the thread has not used the library's variables yet.
+const UNALLOCATED: u64 = u64::MAX;
+
+/// Most copies of one code object's bytecode that a thread's index may name.
+const MAX_COPIES: u64 = 1 << 20;
+
+/// Not a status: the walk goes on.
+const MORE: u32 = u32::MAX;
+
 /// What a walk found; the frames are in `Thread::frames`.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Walked {
     /// Frames stored.
@@ -39,11 +53,7 @@ pub fn python(config: &ProcessConfig, current: Current, thread: *mut Thread) -> 
     let start = match first_frame(config) {
         Ok(start) => start,
         Err(status) => {
-            return Walked {
-                depth: 0,
-                status,
-                hash: 0,
-            };
+            return Walked { depth: 0, status, hash: 0 };
         }
     };
     let walked = frames(config, current, thread, start);
@@ -61,10 +71,11 @@ fn first_frame(config: &ProcessConfig) -> Result<u64, u32> {
         return Err(walk::NOT_PYTHON);
     }
     let layout = &config.layout;
-    let owner = read(tstate + u64::from(layout.tstate_thread_id)).ok_or(walk::READ_FAILED)?;
+    let owner = owner(layout, tstate).ok_or(walk::READ_FAILED)?;
     if owner != fsbase {
         return Err(walk::THREAD_MISMATCH);
     }
+    let tstate = running_state(config, tstate, fsbase);
     let mut holder = tstate;
     if layout.tstate_cframe != ABSENT {
         holder = read(tstate + u64::from(layout.tstate_cframe)).ok_or(walk::READ_FAILED)?;
@@ -73,6 +84,26 @@ fn first_frame(config: &ProcessConfig) -> Result<u64, u32> {
         None => Err(walk::READ_FAILED),
         Some(0) => Err(walk::NO_FRAME),
         Some(first) => Ok(first),
+    }
+}
+
+/// The thread that a thread state belongs to: its fs base.
+#[inline(always)]
+fn owner(layout: &PythonLayout, tstate: u64) -> Option<u64> {
+    read(tstate.wrapping_add(u64::from(layout.tstate_thread_id)))
+}
+
+/// The thread's state that runs: while a sub-interpreter runs on CPython 3.11 and earlier, another than the slot's.
+///
+/// `tstate_current` is NULL or another thread's while this one does not hold the GIL; then the slot's is right.
+#[inline(always)]
+fn running_state(config: &ProcessConfig, tstate: u64, fsbase: u64) -> u64 {
+    if config.current_state == 0 {
+        return tstate;
+    }
+    match read(config.current_state) {
+        Some(current) if current != 0 && current != tstate && owner(&config.layout, current) == Some(fsbase) => current,
+        _ => tstate,
     }
 }
 
@@ -95,56 +126,100 @@ fn slot_address(slot: &ThreadSlot, fsbase: u64) -> Result<u64, u32> {
             }
             Ok(relative + 16 * index)
         }
+        thread_slot::DYNAMIC_TLS => {
+            let vector = read(fsbase + DTV).ok_or(walk::READ_FAILED)?;
+            let room = read(vector.wrapping_sub(DTV_ENTRY)).ok_or(walk::READ_FAILED)?;
+            let entry = slot.offset.cast_unsigned();
+            // A thread that has not used the library yet has no room for it, or no block.
+            if entry > room.wrapping_mul(DTV_ENTRY) {
+                return Err(walk::NOT_PYTHON);
+            }
+            match read(vector.wrapping_add(entry)) {
+                None => Err(walk::READ_FAILED),
+                Some(0 | UNALLOCATED) => Err(walk::NOT_PYTHON),
+                Some(block) => Ok(block.wrapping_add(slot.inner)),
+            }
+        }
         _ => Err(walk::NO_INTERPRETER),
     }
 }
 
 #[inline(always)]
 fn frames(config: &ProcessConfig, current: Current, thread: *mut Thread, start: u64) -> Walked {
-    let layout = &config.layout;
-    let mut walked = Walked {
-        depth: 0,
-        status: walk::TRUNCATED,
-        hash: 0,
-    };
-    let mut address = start;
-    // The depth is kept in memory, where the verifier does not follow it: in a register it would check every pair of
-    // step and depth, which is more than its limit.
-    // SAFETY: the thread's state is a map value that stays valid while the program runs.
-    let depth_place = unsafe {
-        let place = &raw mut (*thread).event.depth;
-        place.write_volatile(0);
-        place
-    };
+    set_step(thread, Step { next: start, hash: 0, depth: 0 });
+    let mut status = walk::TRUNCATED;
     for _ in 0..MAX_STEPS {
-        if !read_frame(thread, address, layout.frame_size) {
-            walked.status = walk::READ_FAILED;
-            break;
-        }
-        if !is_interpreters_own(thread, layout.frame_owner, layout.owner_skip_from) {
-            // SAFETY: as above.
-            let depth = unsafe { depth_place.read_volatile() };
-            if depth as usize >= MAX_FRAMES {
-                break;
-            }
-            let object = field_u64(thread, layout.frame_code) & layout.pointer_mask;
-            let packed = frame::pack(code::serial(config, current, object), lasti(config, thread, object));
-            // SAFETY: depth is below the array's length.
-            unsafe {
-                (*thread).frames[depth as usize] = packed;
-                depth_place.write_volatile(depth + 1);
-            }
-            walked.hash = mix(walked.hash, packed);
-        }
-        address = field_u64(thread, layout.frame_previous);
-        if address == 0 {
-            walked.status = walk::COMPLETE;
+        let reached = python_step(thread, config, current.pid, current.tid);
+        if reached != MORE {
+            status = reached;
             break;
         }
     }
-    // SAFETY: as above.
-    walked.depth = unsafe { depth_place.read_volatile() };
-    walked
+    let Step { hash, depth, .. } = step_of(thread);
+    // CPython 3.15+ ends every chain in a frame of its own, also when no code runs.
+    if depth == 0 && status == walk::COMPLETE {
+        status = walk::NO_FRAME;
+    }
+    Walked { depth: depth as u32, status, hash }
+}
+
+/// Where a walk stands. Kept in memory, where the verifier does not tell values apart.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Step {
+    /// The next frame's address.
+    next: u64,
+    /// Hash of the frames so far.
+    hash: u64,
+    /// Frames stored so far.
+    depth: u64,
+}
+
+#[inline(always)]
+fn step_of(thread: *mut Thread) -> Step {
+    // SAFETY: the thread's state is a map value that stays valid while the program runs.
+    unsafe { (&raw const (*thread).step).read_volatile() }
+}
+
+#[inline(always)]
+fn set_step(thread: *mut Thread, step: Step) {
+    // SAFETY: as in `step_of`; only this thread writes its state.
+    unsafe { (&raw mut (*thread).step).write_volatile(step) }
+}
+
+/// Stores one frame and goes to its caller: [`MORE`], or the status that ends the walk.
+///
+/// A global function in the verifier's sense: checked once, by its types alone, and not for each step of each walk.
+/// Inlined, the walk took more than half of the verifier's million instructions, and a second of every start.
+// SAFETY: no other item of that name exists.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn python_step(thread: *mut Thread, config: *const ProcessConfig, pid: u32, tid: u32) -> u32 {
+    // SAFETY: the caller's pointers are a map's values; the verifier wants to see that null has been thought of.
+    let Some(config) = (unsafe { config.as_ref() }) else { return walk::READ_FAILED };
+    if thread.is_null() {
+        return walk::READ_FAILED;
+    }
+    let layout = &config.layout;
+    let mut step = step_of(thread);
+    if !read_frame(thread, step.next, layout.frame_size) {
+        return walk::READ_FAILED;
+    }
+    if !is_interpreters_own(thread, layout.frame_owner, layout.owner_skip_from) {
+        if step.depth >= MAX_FRAMES as u64 {
+            return walk::TRUNCATED;
+        }
+        let object = field_u64(thread, layout.frame_code) & layout.pointer_mask;
+        let serial = code::serial(config, Current { pid, tid }, thread, object);
+        let packed = frame::pack(serial, lasti(config, thread, object));
+        // SAFETY: depth is below the array's length.
+        unsafe { (*thread).frames[step.depth as usize] = packed };
+        step.depth += 1;
+        step.hash = mix(step.hash, packed);
+    }
+    step.next = field_u64(thread, layout.frame_previous);
+    set_step(thread, step);
+    if step.next == 0 { walk::COMPLETE } else { MORE }
 }
 
 #[inline(always)]
@@ -174,15 +249,35 @@ fn lasti(config: &ProcessConfig, thread: *mut Thread, object: u64) -> u64 {
             let base = object.wrapping_add(u64::from(layout.code_adaptive));
             field_u64(thread, layout.frame_lasti).wrapping_sub(base) / 2
         }
+        lasti_rule::POINTER_PER_THREAD => {
+            let index = u64::from(field_u32(thread, layout.frame_tlbc_index));
+            let base = match index {
+                0 => object.wrapping_add(u64::from(layout.code_adaptive)),
+                _ => bytecode_copy(object.wrapping_add(u64::from(layout.code_tlbc)), index),
+            };
+            if base == 0 {
+                return frame::LOST_LASTI;
+            }
+            field_u64(thread, layout.frame_lasti).wrapping_sub(base) / 2
+        }
         lasti_rule::BYTES => u64::from(field_u32(thread, layout.frame_lasti)) / 2,
         lasti_rule::UNITS => u64::from(field_u32(thread, layout.frame_lasti)),
         _ => frame::NO_LASTI,
     };
-    if units < frame::NO_LASTI {
-        units
-    } else {
-        frame::NO_LASTI
+    if units < frame::NO_LASTI { units } else { frame::NO_LASTI }
+}
+
+/// A thread's own copy of a code object's bytecode; 0 if it cannot be found.
+///
+/// `co_tlbc` points to {i64 size; char *entries[size]}. Read at every event: it is replaced when it has to grow.
+#[inline(never)]
+fn bytecode_copy(co_tlbc: u64, index: u64) -> u64 {
+    let Some(array) = read(co_tlbc) else { return 0 };
+    let size = read(array).unwrap_or(0);
+    if index >= size || index >= MAX_COPIES {
+        return 0;
     }
+    read(array.wrapping_add(8 + 8 * index)).unwrap_or(0)
 }
 
 #[inline(always)]

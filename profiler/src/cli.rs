@@ -103,9 +103,6 @@ mod tests {
     #[test]
     fn an_error_is_one_line() {
         let text = "error: the following were not provided:\n  <FILE>\n\nUsage: pyalloc report <FILE>\n";
-        assert_eq!(
-            super::first_paragraph(text),
-            "the following were not provided: <FILE>; see `pyalloc --help`"
-        );
+        assert_eq!(super::first_paragraph(text), "the following were not provided: <FILE>; see `pyalloc --help`");
     }
 }

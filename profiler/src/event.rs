@@ -62,30 +62,13 @@ mod tests {
 
     #[test]
     fn decodes_a_stack_and_refuses_one_that_is_cut() {
-        let header = Header {
-            kind: kind::NEW_STACK,
-            slot: 1,
-            pid: 2,
-            tid: 3,
-            time_ns: 4,
-        };
-        let head = NewStack {
-            header,
-            key: 5,
-            depth: 2,
-            status: 0,
-            native_depth: 1,
-            reserved: 0,
-        };
+        let header = Header { kind: kind::NEW_STACK, slot: 1, pid: 2, tid: 3, time_ns: 4 };
+        let head = NewStack { header, key: 5, depth: 2, status: 0, native_depth: 1, native_status: 0 };
         let mut bytes = bytemuck::bytes_of(&head).to_vec();
         for word in [10u64, 11, 12] {
             bytes.extend(word.to_le_bytes());
         }
-        let expected = Event::Stack(StackEvent {
-            head,
-            frames: vec![10, 11],
-            native: vec![12],
-        });
+        let expected = Event::Stack(StackEvent { head, frames: vec![10, 11], native: vec![12] });
         assert_eq!(decode(&bytes), Some(expected));
         assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
     }

@@ -48,18 +48,12 @@ pub struct Failure {
 impl Failure {
     /// The command line or an input file is wrong.
     pub fn usage(message: impl fmt::Display) -> Self {
-        Self {
-            exit: Exit::Usage,
-            message: message.to_string(),
-        }
+        Self { exit: Exit::Usage, message: message.to_string() }
     }
 
     /// This machine, this user or this process does not let us observe.
     pub fn cannot_observe(message: impl fmt::Display) -> Self {
-        Self {
-            exit: Exit::CannotObserve,
-            message: message.to_string(),
-        }
+        Self { exit: Exit::CannotObserve, message: message.to_string() }
     }
 }
 

@@ -17,3 +17,4 @@ pub mod recorder;
 pub mod render;
 pub mod symbol;
 pub mod terminal;
+pub mod unwind;

@@ -61,10 +61,7 @@ pub fn sudo_owner() -> Option<Owner> {
 }
 
 fn owner_from(uid: &str, gid: &str) -> Option<Owner> {
-    Some(Owner {
-        uid: uid.parse().ok()?,
-        gid: gid.parse().ok()?,
-    })
+    Some(Owner { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
 }
 
 /// Whether [`write_atomically`] can be expected to succeed; asked before work that takes an hour. Leaves no trace.
@@ -72,10 +69,7 @@ fn owner_from(uid: &str, gid: &str) -> Option<Owner> {
 /// # Errors
 /// What would stop the file from being written: a missing or read-only folder, a path that is a folder.
 pub fn check_writable(path: &Path) -> Result<(), WriteError> {
-    let refused = |source| WriteError::Refused {
-        path: path.to_owned(),
-        source,
-    };
+    let refused = |source| WriteError::Refused { path: path.to_owned(), source };
     if is_device(path) {
         return OpenOptions::new().write(true).open(path).map(drop).map_err(refused);
     }
@@ -95,10 +89,7 @@ pub fn write_atomically(
     owner: Option<Owner>,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
-    let refused = |source| WriteError::Refused {
-        path: path.to_owned(),
-        source,
-    };
+    let refused = |source| WriteError::Refused { path: path.to_owned(), source };
     if is_device(path) {
         let file = OpenOptions::new().write(true).open(path).map_err(refused)?;
         return fill_file(&file, fill).map_err(refused);
@@ -136,10 +127,7 @@ fn umask() -> u32 {
 fn temporary(path: &Path, folder: &Path) -> io::Result<NamedTempFile> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let prefix: String = name.chars().take(32).collect();
-    tempfile::Builder::new()
-        .prefix(&format!(".{prefix}."))
-        .suffix(".part")
-        .tempfile_in(folder)
+    tempfile::Builder::new().prefix(&format!(".{prefix}.")).suffix(".part").tempfile_in(folder)
 }
 
 fn folder_of(path: &Path) -> Result<&Path, WriteError> {
@@ -149,17 +137,11 @@ fn folder_of(path: &Path) -> Result<&Path, WriteError> {
     if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return Err(WriteError::NoName(path.to_owned()));
     }
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() {
         Ok(folder)
     } else {
-        Err(WriteError::NoFolder {
-            path: path.to_owned(),
-            folder: folder.to_owned(),
-        })
+        Err(WriteError::NoFolder { path: path.to_owned(), folder: folder.to_owned() })
     }
 }
 
@@ -181,9 +163,7 @@ pub fn reason(error: &io::Error) -> String {
             let text = error.to_string();
             let text = text.split(" (os error").next().unwrap_or_default();
             let mut letters = text.chars();
-            letters
-                .next()
-                .map_or(String::new(), |first| first.to_lowercase().chain(letters).collect())
+            letters.next().map_or(String::new(), |first| first.to_lowercase().chain(letters).collect())
         }
     }
 }
@@ -205,9 +185,7 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
-        entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect()
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     #[test]
@@ -239,12 +217,7 @@ mod tests {
     #[test]
     fn a_full_device_is_reported() {
         let error = write_atomically(Path::new("/dev/full"), None, |out| out.write_all(b"x")).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot write /dev/full: the disk is full"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("cannot write /dev/full: the disk is full"), "{error}");
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub fn options(stream: Stream) -> Options {
         return options_of_file();
     }
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let width = if columns == 0 { render::DEFAULT_WIDTH } else { columns.clamp(render::MIN_WIDTH, render::DEFAULT_WIDTH) };
+    let width =
+        if columns == 0 { render::DEFAULT_WIDTH } else { columns.clamp(render::MIN_WIDTH, render::DEFAULT_WIDTH) };
     Options { colour: !no_colour, width, ..options_of_file() }
 }
 

@@ -41,10 +41,7 @@ fn format(minor: u8) -> Format {
 
 fn bytes(hexadecimal: &str) -> Vec<u8> {
     let digits: Vec<u32> = hexadecimal.chars().map(|c| c.to_digit(16).expect("a digit")).collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::try_from(pair[0] << 4 | pair[1]).expect("a byte"))
-        .collect()
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).expect("a byte")).collect()
 }
 
 /// Compares every instruction; returns how many there were.
@@ -70,16 +67,10 @@ fn every_instruction_has_the_line_that_python_says() {
             .expect("python runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).expect("text");
-        let codes: Vec<Dumped> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("a dumped code object"))
-            .collect();
+        let codes: Vec<Dumped> =
+            text.lines().map(|line| serde_json::from_str(line).expect("a dumped code object")).collect();
         let instructions: usize = codes.iter().map(|code| compare(code, format(minor))).sum();
-        println!(
-            "{}: {} code objects, {instructions} code units",
-            python.display(),
-            codes.len()
-        );
+        println!("{}: {} code objects, {instructions} code units", python.display(), codes.len());
         assert!(codes.len() > 1000 && instructions > 50_000);
     }
 }

@@ -28,15 +28,8 @@ fn folder_with_profile() -> (TempDir, PathBuf) {
         peak_space: 4096,
         ..BlockRow::default()
     };
-    let processes = vec![Process {
-        pid: 7,
-        ..Process::default()
-    }];
-    let profile = builder.snapshot(Readings {
-        processes,
-        blocks: vec![row],
-        ..Readings::default()
-    });
+    let processes = vec![Process { pid: 7, ..Process::default() }];
+    let profile = builder.snapshot(Readings { processes, blocks: vec![row], ..Readings::default() });
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.pyalloc");
     file::write(&path, profile, None).unwrap();
@@ -70,12 +63,8 @@ fn text(path: &Path) -> &str {
 #[test]
 fn each_format_goes_to_stdout_or_to_a_file() {
     let (folder, profile) = folder_with_profile();
-    let starts = [
-        ("text", "Process 7"),
-        ("flamegraph", "<?xml"),
-        ("folded", "remember (app.py:21) 4096"),
-        ("json", "{"),
-    ];
+    let starts =
+        [("text", "Process 7"), ("flamegraph", "<?xml"), ("folded", "remember (app.py:21) 4096"), ("json", "{")];
     for (format, start) in starts {
         let printed = output(&[text(&profile), "--format", format]);
         assert!(printed.starts_with(start), "{printed}");
@@ -97,17 +86,9 @@ fn each_bad_file_is_one_sentence() {
     check_bad_file("x", b"\x7fELF random bytes", "is not a pyalloc profile");
     check_bad_file("x", b"", "is not a pyalloc profile");
     check_bad_file("x", &bytes[..bytes.len() - 5], "is truncated");
-    check_bad_file(
-        "x",
-        &later,
-        "written by a later pyalloc (format 9, this one reads up to 1)",
-    );
+    check_bad_file("x", &later, "written by a later pyalloc (format 9, this one reads up to 1)");
     check_bad_file("x", &flipped, "is corrupt");
-    check_bad_file(
-        "name\nwith a break \x1b[2J",
-        b"?",
-        "name\\u{a}with a break \\u{1b}[2J is not a pyalloc profile",
-    );
+    check_bad_file("name\nwith a break \x1b[2J", b"?", "name\\u{a}with a break \\u{1b}[2J is not a pyalloc profile");
     check_refused(&["/nowhere/a.pyalloc"], "there is no such file");
     check_refused(&[text(folder.path())], "it is a folder");
 }
@@ -116,20 +97,14 @@ fn each_bad_file_is_one_sentence() {
 fn a_wrong_command_line_is_one_sentence() {
     let (folder, profile) = folder_with_profile();
     let profile = text(&profile);
-    check_refused(
-        &[],
-        "required arguments were not provided: <FILE>; see `pyalloc --help`",
-    );
+    check_refused(&[], "required arguments were not provided: <FILE>; see `pyalloc --help`");
     check_refused(&[profile, "--format", "pdf"], "invalid value 'pdf'");
     check_refused(&[profile, "--top", "0"], "invalid value '0'");
     check_refused(
         &[profile, "--ledger", "mapping", "--value", "peak_space"],
         "the mapping ledger has no peak_space: it has inuse_space,",
     );
-    check_refused(
-        &[profile, "-o", text(folder.path())],
-        "it is a folder; name a file in it",
-    );
+    check_refused(&[profile, "-o", text(folder.path())], "it is a folder; name a file in it");
     check_refused(&[profile, "-o", "/nowhere/x"], "there is no folder /nowhere");
     check_refused(&[profile, "-o", "/dev/full"], "the disk is full");
 }
@@ -137,16 +112,9 @@ fn a_wrong_command_line_is_one_sentence() {
 #[test]
 fn help_teaches_with_an_example() {
     let help = output(&["--help"]);
-    assert!(
-        help.contains("pyalloc report app.pyalloc --format flamegraph -o app.svg"),
-        "{help}"
-    );
+    assert!(help.contains("pyalloc report app.pyalloc --format flamegraph -o app.svg"), "{help}");
     assert!(help.contains("temporary_space"), "{help}");
-    let version = Command::cargo_bin("pyalloc")
-        .unwrap()
-        .arg("--version")
-        .assert()
-        .success();
+    let version = Command::cargo_bin("pyalloc").unwrap().arg("--version").assert().success();
     assert!(version.get_output().stdout.starts_with(b"pyalloc 0."));
 }
 
@@ -156,12 +124,7 @@ fn a_reader_that_had_enough_is_no_failure() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let program = assert_cmd::cargo::cargo_bin("pyalloc");
-    let child = std::process::Command::new(program)
-        .arg("report")
-        .arg(profile)
-        .stdout(writer)
-        .output()
-        .unwrap();
+    let child = std::process::Command::new(program).arg("report").arg(profile).stdout(writer).output().unwrap();
     assert_eq!(child.status.code(), Some(0));
     assert!(child.stderr.is_empty());
 }

@@ -23,18 +23,11 @@ pub struct Leak {
 }
 
 /// The parsed bodies of the orders, kept by the audit trail: to be named first.
-pub const AUDIT: Leak = Leak {
-    function: "create_order",
-    allocated_in: "JSONDecoder.raw_decode",
-    marker: "# leak: audit",
-};
+pub const AUDIT: Leak =
+    Leak { function: "create_order", allocated_in: "JSONDecoder.raw_decode", marker: "# leak: audit" };
 
 /// The rendered invoices, cached under a key that never comes again: to be named second.
-pub const PAGES: Leak = Leak {
-    function: "invoice",
-    allocated_in: "Template.render",
-    marker: "# leak: pages",
-};
+pub const PAGES: Leak = Leak { function: "invoice", allocated_in: "Template.render", marker: "# leak: pages" };
 
 impl Leak {
     /// Its line in `app.py`.
@@ -63,10 +56,7 @@ mod tests {
         for leak in [AUDIT, PAGES] {
             let above = &lines[..leak.line().unwrap() as usize];
             let function = above.iter().rev().find_map(|line| line.strip_prefix("def ")).unwrap();
-            assert!(
-                function.starts_with(&format!("{}(", leak.function)),
-                "{leak:?} is in {function}"
-            );
+            assert!(function.starts_with(&format!("{}(", leak.function)), "{leak:?} is in {function}");
         }
     }
 }

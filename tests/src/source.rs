@@ -43,34 +43,21 @@ fn without_comment(line: &str) -> &str {
 /// Every tracked file that is text and still there.
 pub fn tracked() -> Result<Vec<Source>> {
     let root = workspace_root();
-    let output = Command::new("git")
-        .current_dir(&root)
-        .args(["ls-files", "-z"])
-        .output()
-        .context("cannot run git")?;
+    let output = Command::new("git").current_dir(&root).args(["ls-files", "-z"]).output().context("cannot run git")?;
     if !output.status.success() {
-        bail!(
-            "git ls-files failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let names = String::from_utf8(output.stdout).context("a tracked file has a name that is not UTF-8")?;
     let sources = names.split_terminator('\0').filter_map(|path| {
         let text = fs::read_to_string(root.join(path)).ok()?;
-        Some(Source {
-            path: path.to_owned(),
-            text,
-        })
+        Some(Source { path: path.to_owned(), text })
     });
     Ok(sources.collect())
 }
 
 /// Every tracked Rust file.
 pub fn rust() -> Result<Vec<Source>> {
-    Ok(tracked()?
-        .into_iter()
-        .filter(|source| source.path.ends_with(".rs"))
-        .collect())
+    Ok(tracked()?.into_iter().filter(|source| source.path.ends_with(".rs")).collect())
 }
 
 #[cfg(test)]
@@ -80,20 +67,14 @@ mod tests {
     #[test]
     fn comments_and_tests_are_no_code() {
         let text = "//! doc\nlet a = 1; // one\nlet b = \"http://x\";\n#[cfg(test)]\nmod tests {}\n";
-        let source = Source {
-            path: "a.rs".to_owned(),
-            text: text.to_owned(),
-        };
+        let source = Source { path: "a.rs".to_owned(), text: text.to_owned() };
         let code: Vec<_> = source.code().collect();
         assert_eq!(code, [(1, ""), (2, "let a = 1; "), (3, "let b = \"http://x\";")]);
     }
 
     #[test]
     fn a_place_is_a_folder_or_a_file() {
-        let source = Source {
-            path: "profiler/src/kernel/ring.rs".to_owned(),
-            text: String::new(),
-        };
+        let source = Source { path: "profiler/src/kernel/ring.rs".to_owned(), text: String::new() };
         assert!(source.is_in(&["profiler/src/kernel/"]));
         assert!(source.is_in(&["profiler/src/kernel/ring.rs"]));
         assert!(!source.is_in(&["profiler/src/ker"]));

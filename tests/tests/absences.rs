@@ -27,32 +27,19 @@ fn absent(row: &str, among: &[&str], allowed: &[&str], pattern: &str) {
 #[track_caller]
 fn documented(row: &str) {
     let text = include_str!("../../ARCHITECTURE.md");
-    assert!(
-        text.contains(&format!("\n| `{row}` |")),
-        "ARCHITECTURE.md has no row `{row}` in its table of absences"
-    );
+    assert!(text.contains(&format!("\n| `{row}` |")), "ARCHITECTURE.md has no row `{row}` in its table of absences");
 }
 
 const ALL: &[&str] = &["profiler/", "profiler-common/", "profiler-ebpf/", "xtask/", "tests/"];
 
 #[test]
 fn only_the_kernel_room_knows_aya() {
-    absent(
-        "only-kernel-knows-aya",
-        ALL,
-        &["profiler/src/kernel/"],
-        r"\baya(_obj|_log)?::|\buse aya\b",
-    );
+    absent("only-kernel-knows-aya", ALL, &["profiler/src/kernel/"], r"\baya(_obj|_log)?::|\buse aya\b");
 }
 
 #[test]
 fn unsafe_code_has_two_places() {
-    absent(
-        "unsafe-in-two-places",
-        ALL,
-        &["profiler/src/kernel/", "profiler-ebpf/"],
-        r"^[^\x22]*\bunsafe\b",
-    );
+    absent("unsafe-in-two-places", ALL, &["profiler/src/kernel/", "profiler-ebpf/"], r"^[^\x22]*\bunsafe\b");
 }
 
 #[test]
@@ -71,27 +58,16 @@ fn without_reason(source: &Source) -> Vec<String> {
     let lines: Vec<&str> = source.text.lines().collect();
     let is_block = |line: &str| block.is_match(line.split("//").next().unwrap_or_default()) && !line.contains("r\"");
     let has_reason = |index: usize| {
-        let above = lines[..index]
-            .iter()
-            .rev()
-            .take(REACH)
-            .take_while(|line| !is_block(line));
-        std::iter::once(&lines[index])
-            .chain(above)
-            .any(|line| line.contains("SAFETY:"))
+        let above = lines[..index].iter().rev().take(REACH).take_while(|line| !is_block(line));
+        std::iter::once(&lines[index]).chain(above).any(|line| line.contains("SAFETY:"))
     };
     let bare = (0..lines.len()).filter(|index| is_block(lines[*index]) && !has_reason(*index));
-    bare.map(|index| format!("{}:{}: {}\n", source.path, index + 1, lines[index].trim()))
-        .collect()
+    bare.map(|index| format!("{}:{}: {}\n", source.path, index + 1, lines[index].trim())).collect()
 }
 
 #[test]
 fn ledger_and_diagnose_do_no_io() {
-    let among = &[
-        "profiler/src/ledger/",
-        "profiler/src/ledger.rs",
-        "profiler/src/diagnose/",
-    ];
+    let among = &["profiler/src/ledger/", "profiler/src/ledger.rs", "profiler/src/diagnose/"];
     let io = r"\bstd::(fs|net|process|env|os)\b|\bstd::\{.*\b(fs|net|process|env)\b|\b(procfs|libc|rustix|nix|tokio)::";
     absent("ledger-and-diagnose-do-no-io", among, &[], io);
 }
@@ -101,32 +77,18 @@ fn render_measures_nothing() {
     // `Duration` and `UNIX_EPOCH` print what the profile holds; only reading a clock is measuring.
     let clocks_and_files =
         r"\b(Instant|SystemTime)\b|\bstd::(fs|env|process)\b|\bstd::\{.*\b(fs|env)\b|\b(procfs|libc|rustix|nix)::";
-    absent(
-        "render-measures-nothing",
-        &["profiler/src/render/"],
-        &[],
-        clocks_and_files,
-    );
+    absent("render-measures-nothing", &["profiler/src/render/"], &[], clocks_and_files);
 }
 
 #[test]
 fn layouts_of_cpython_have_two_places() {
     let among = &["profiler/", "profiler-common/", "xtask/"];
     // The names of the offsets are the record's, in profiler-common; filling and reading it is these rooms' alone.
-    let allowed = &[
-        "profiler/src/python/",
-        "profiler-ebpf/",
-        "profiler-common/src/config.rs",
-    ];
+    let allowed = &["profiler/src/python/", "profiler-ebpf/", "profiler-common/src/config.rs"];
     let offsets = r"\b(tstate_(cframe|frame|thread_id)|frame_(code|previous|lasti|owner|tlbc_index)|owner_skip_from|code_(adaptive|tlbc|firstlineno|filename|qualname|linetable|firsttraceable))\b";
     absent("cpython-layouts-in-two-places", among, allowed, offsets);
     let structures = r"\b(PyThreadState|_PyInterpreterFrame|PyCodeObject|_Py_DebugOffsets|autoTSSkey|co_code_adaptive|ob_(refcnt|size|type))\b";
-    absent(
-        "cpython-layouts-in-two-places",
-        &["profiler/", "xtask/"],
-        allowed,
-        structures,
-    );
+    absent("cpython-layouts-in-two-places", &["profiler/", "xtask/"], allowed, structures);
 }
 
 #[test]
@@ -138,12 +100,7 @@ fn files_name_no_machine_and_no_registry() {
     .unwrap();
     let mut found = String::new();
     for source in tracked().unwrap().iter().filter(|source| source.path != "Cargo.lock") {
-        for (index, line) in source
-            .text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| pattern.is_match(line))
-        {
+        for (index, line) in source.text.lines().enumerate().filter(|(_, line)| pattern.is_match(line)) {
             writeln!(found, "{}:{}: {}", source.path, index + 1, line.trim()).unwrap();
         }
     }

@@ -13,16 +13,9 @@ type Table = BTreeMap<String, BTreeSet<String>>;
 /// The rows "| `room` | what it is for | `room`, `room` |" below the heading "## Rooms".
 fn table() -> Table {
     let text = include_str!("../../ARCHITECTURE.md");
-    let section = text
-        .split("\n## ")
-        .find(|section| section.starts_with("Rooms\n"))
-        .expect("a section `Rooms`");
+    let section = text.split("\n## ").find(|section| section.starts_with("Rooms\n")).expect("a section `Rooms`");
     let name = Regex::new(r"`([a-z_]+)`").unwrap();
-    let names = |cell: &str| {
-        name.captures_iter(cell)
-            .map(|found| found[1].to_owned())
-            .collect::<BTreeSet<_>>()
-    };
+    let names = |cell: &str| name.captures_iter(cell).map(|found| found[1].to_owned()).collect::<BTreeSet<_>>();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
@@ -62,11 +55,7 @@ fn heads(group: &str) -> Vec<String> {
             _ => {}
         }
     }
-    heads.extend(
-        word.split(',')
-            .filter_map(|item| item.trim().split("::").next())
-            .map(str::to_owned),
-    );
+    heads.extend(word.split(',').filter_map(|item| item.trim().split("::").next()).map(str::to_owned));
     heads
 }
 
@@ -80,9 +69,7 @@ fn every_room_has_a_row_and_keeps_to_it() {
             faults += &format!("{}: the table `Rooms` has no row for `{room}`\n", source.path);
             continue;
         };
-        let strangers = used(&source)
-            .into_iter()
-            .filter(|name| name != room && table.contains_key(name));
+        let strangers = used(&source).into_iter().filter(|name| name != room && table.contains_key(name));
         for stranger in strangers.filter(|name| !allowed.contains(name)) {
             faults += &format!("{}: `{room}` may not use `{stranger}`\n", source.path);
         }
@@ -94,10 +81,7 @@ fn every_room_has_a_row_and_keeps_to_it() {
 fn first_free(table: &Table) -> Option<String> {
     let uses_others =
         |room: &str, uses: &BTreeSet<String>| uses.iter().any(|other| other != room && table.contains_key(other));
-    table
-        .iter()
-        .find(|(room, uses)| !uses_others(room, uses))
-        .map(|(room, _)| room.clone())
+    table.iter().find(|(room, uses)| !uses_others(room, uses)).map(|(room, _)| room.clone())
 }
 
 #[test]
@@ -106,21 +90,14 @@ fn the_table_has_no_circle() {
     while let Some(free) = first_free(&left) {
         left.remove(&free);
     }
-    assert!(
-        left.is_empty(),
-        "these rooms use each other in a circle: {:?}",
-        left.keys()
-    );
+    assert!(left.is_empty(), "these rooms use each other in a circle: {:?}", left.keys());
 }
 
 #[test]
 fn uses_are_found_in_both_forms() {
     let text =
         "use crate::profile::Profile;\nuse crate::{ledger::{Heap, Row}, event,\n    symbol::Names};\n// crate::tui\n";
-    let source = Source {
-        path: "profiler/src/render/text.rs".to_owned(),
-        text: text.to_owned(),
-    };
+    let source = Source { path: "profiler/src/render/text.rs".to_owned(), text: text.to_owned() };
     let expected: BTreeSet<String> = ["event", "ledger", "profile", "symbol"].map(str::to_owned).into();
     assert_eq!(used(&source), expected);
     assert_eq!(room(&source), Some("render"));

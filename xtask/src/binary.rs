@@ -25,10 +25,7 @@ pub fn path() -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from);
     let path = target.join("release/pyalloc");
     if !path.is_file() {
-        bail!(
-            "{} is not there: run `cargo build --release --package pyalloc`",
-            path.display()
-        );
+        bail!("{} is not there: run `cargo build --release --package pyalloc`", path.display());
     }
     Ok(path)
 }

@@ -18,27 +18,9 @@ pub fn run() -> Result<()> {
 /// The kernel side cannot be linted with the rest: it is `no_main` and wants the BPF target, whose compiler may be
 /// Debian's, without clippy. It is compiled with warnings as errors instead.
 fn lint() -> Result<()> {
-    cargo(&[
-        "clippy",
-        "--workspace",
-        "--exclude",
-        "profiler-ebpf",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ])?;
+    cargo(&["clippy", "--workspace", "--exclude", "profiler-ebpf", "--all-targets", "--", "-D", "warnings"])?;
     if test::kernel_side_has_library() {
-        cargo(&[
-            "clippy",
-            "--package",
-            "profiler-ebpf",
-            "--lib",
-            "--tests",
-            "--",
-            "-D",
-            "warnings",
-        ])?;
+        cargo(&["clippy", "--package", "profiler-ebpf", "--lib", "--tests", "--", "-D", "warnings"])?;
     }
     println!("building the kernel side with warnings as errors");
     ebpf::build_without_warnings(&workspace_root().join("target/ebpf-strict"))?;

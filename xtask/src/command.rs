@@ -14,9 +14,7 @@ use crate::interrupt;
 /// Says what is run, runs it in the foreground, and fails if it does.
 pub fn run(command: &mut Command) -> Result<()> {
     println!("$ {}", line(command));
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
     if interrupt::happened() {
         bail!("interrupted");
     }
@@ -31,11 +29,7 @@ pub fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let quoted = words.map(|word| {
         let word = word.to_string_lossy();
-        if word.contains(char::is_whitespace) {
-            format!("'{word}'")
-        } else {
-            word.into_owned()
-        }
+        if word.contains(char::is_whitespace) { format!("'{word}'") } else { word.into_owned() }
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
@@ -75,10 +69,7 @@ impl Group {
 
     /// Reads the program's standard output until it prints `word` on a line of its own.
     pub fn wait_for_line(&mut self, word: &str) -> Result<()> {
-        let output = self
-            .output
-            .as_mut()
-            .with_context(|| format!("the output of {} is not read here", self.name))?;
+        let output = self.output.as_mut().with_context(|| format!("the output of {} is not read here", self.name))?;
         for read in output.lines() {
             if read.with_context(|| format!("cannot read the output of {}", self.name))? == word {
                 return Ok(());

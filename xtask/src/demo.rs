@@ -31,10 +31,7 @@ pub fn run() -> Result<()> {
     let service = start_service(&venv, &folder, port)?;
     let _load = start_load(&venv, port)?;
     let worker = only_child(service.pid())?;
-    println!(
-        "the service runs on 127.0.0.1:{port}: gunicorn {}, its worker {worker}",
-        service.pid()
-    );
+    println!("the service runs on 127.0.0.1:{port}: gunicorn {}, its worker {worker}", service.pid());
 
     let profile = folder.join("demo.pyalloc");
     trace(privilege, &pyalloc, worker, &profile)?;
@@ -53,18 +50,11 @@ fn trace(privilege: Privilege, pyalloc: &Path, worker: u32, profile: &Path) -> R
 /// The trace has printed its report; this adds the picture and says how to go on.
 fn show(pyalloc: &Path, profile: &Path, flamegraph: &Path) -> Result<()> {
     command::run(
-        Command::new(pyalloc)
-            .arg("report")
-            .arg(profile)
-            .args(["--format", "flamegraph", "-o"])
-            .arg(flamegraph),
+        Command::new(pyalloc).arg("report").arg(profile).args(["--format", "flamegraph", "-o"]).arg(flamegraph),
     )?;
     println!("\nprofile:    {}", profile.display());
     println!("flamegraph: {} (open it in a browser)", flamegraph.display());
-    println!(
-        "the leaks:  the lines marked `# leak:` in {}",
-        service_folder().join("app.py").display()
-    );
+    println!("the leaks:  the lines marked `# leak:` in {}", service_folder().join("app.py").display());
     Ok(())
 }
 
@@ -94,15 +84,7 @@ fn start_service(venv: &Venv, folder: &Path, port: u16) -> Result<Group> {
     Group::start(
         "the service",
         Command::new(venv.program("gunicorn"))
-            .args([
-                "--workers",
-                "1",
-                "--threads",
-                "4",
-                "--bind",
-                &format!("127.0.0.1:{port}"),
-                "app:app",
-            ])
+            .args(["--workers", "1", "--threads", "4", "--bind", &format!("127.0.0.1:{port}"), "app:app"])
             .current_dir(service_folder())
             .env("ORDERS_DB", folder.join("orders.sqlite3"))
             .env("PYTHONDONTWRITEBYTECODE", "1")

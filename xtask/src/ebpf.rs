@@ -62,18 +62,12 @@ fn nightly_has_source() -> bool {
 
 fn output_line(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The project's folder.
 pub fn workspace_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."))
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Where `cargo xtask setup` puts the tools it installs.
@@ -117,15 +111,7 @@ fn compile(target_folder: &Path, rustflags: &[&str]) -> Result<PathBuf> {
     };
     command
         .current_dir(&root)
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "profiler-ebpf",
-            "--bin",
-            "profiler-ebpf",
-            "--release",
-        ])
+        .args(["build", "--quiet", "--package", "profiler-ebpf", "--bin", "profiler-ebpf", "--release"])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_folder);
     forget_outer_build(&mut command);
@@ -140,15 +126,10 @@ fn compile(target_folder: &Path, rustflags: &[&str]) -> Result<PathBuf> {
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "2")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run cargo for the kernel side ({})", route.describe()))?;
+    let status =
+        command.status().with_context(|| format!("cannot run cargo for the kernel side ({})", route.describe()))?;
     if !status.success() {
-        bail!(
-            "building the kernel side failed ({}, linker {})",
-            route.describe(),
-            linker.display()
-        );
+        bail!("building the kernel side failed ({}, linker {})", route.describe(), linker.display());
     }
     Ok(target_folder.join(TARGET).join("release/profiler-ebpf"))
 }

@@ -53,8 +53,5 @@ fn sudo_works() -> bool {
     } else {
         sudo.args(["--non-interactive", "true"]);
     }
-    sudo.stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    sudo.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }

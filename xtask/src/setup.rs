@@ -19,10 +19,7 @@ const BPF_COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"
 pub fn run() -> Result<()> {
     let plan = plan(&Machine::look())?;
     if plan.is_empty() {
-        println!(
-            "setup: nothing is missing (kernel side by {})",
-            Route::detect()?.describe()
-        );
+        println!("setup: nothing is missing (kernel side by {})", Route::detect()?.describe());
         return Ok(());
     }
     println!("setup: this will be installed:");
@@ -127,10 +124,9 @@ impl Step {
         match self {
             Self::Apt(packages) => format!("Debian packages, system-wide, by apt-get: {}", packages.join(" ")),
             Self::Nightly => "rustup's nightly toolchain with rust-src, in rustup's own folder".to_owned(),
-            Self::BpfLinker => format!(
-                "bpf-linker {BPF_LINKER} in {}, by cargo (about a minute)",
-                tools_folder().display()
-            ),
+            Self::BpfLinker => {
+                format!("bpf-linker {BPF_LINKER} in {}, by cargo (about a minute)", tools_folder().display())
+            }
         }
     }
 
@@ -152,15 +148,7 @@ impl Step {
             Self::BpfLinker => command::run(
                 Command::new("cargo")
                     .current_dir(workspace_root())
-                    .args([
-                        "install",
-                        "--quiet",
-                        "--locked",
-                        "bpf-linker",
-                        "--version",
-                        BPF_LINKER,
-                        "--root",
-                    ])
+                    .args(["install", "--quiet", "--locked", "bpf-linker", "--version", BPF_LINKER, "--root"])
                     .arg(tools_folder()),
             ),
         }
@@ -172,13 +160,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     command::run(
         privilege
             .command("env")
-            .args([
-                "DEBIAN_FRONTEND=noninteractive",
-                "apt-get",
-                "--quiet",
-                "--option",
-                "Acquire::Retries=5",
-            ])
+            .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet", "--option", "Acquire::Retries=5"])
             .args(arguments)
             .stdin(Stdio::null()),
     )
@@ -202,24 +184,13 @@ mod tests {
     #[test]
     fn a_ready_machine_gets_nothing() {
         assert_eq!(plan(&READY).unwrap(), []);
-        let bare = Machine {
-            debian: false,
-            apt: false,
-            root: false,
-            rustup: false,
-            ..READY
-        };
+        let bare = Machine { debian: false, apt: false, root: false, rustup: false, ..READY };
         assert_eq!(plan(&bare).unwrap(), []);
     }
 
     #[test]
     fn debian_gets_its_own_compiler_and_one_call_of_apt() {
-        let machine = Machine {
-            bpf_compiler: false,
-            bpf_linker: false,
-            python: false,
-            ..READY
-        };
+        let machine = Machine { bpf_compiler: false, bpf_linker: false, python: false, ..READY };
         let packages = vec!["rustc-web", "libstd-rust-web-dev-bpf", "python3", "python3-venv"];
         assert_eq!(plan(&machine).unwrap(), [Step::Apt(packages), Step::BpfLinker]);
     }
@@ -227,36 +198,15 @@ mod tests {
     #[test]
     fn without_root_or_debian_the_compiler_comes_by_rustup() {
         for machine in [Machine { root: false, ..READY }, Machine { debian: false, ..READY }] {
-            assert_eq!(
-                plan(&Machine {
-                    bpf_compiler: false,
-                    ..machine
-                })
-                .unwrap(),
-                [Step::Nightly]
-            );
+            assert_eq!(plan(&Machine { bpf_compiler: false, ..machine }).unwrap(), [Step::Nightly]);
         }
     }
 
     #[test]
     fn what_cannot_be_installed_is_named_with_the_way_out() {
-        let no_compiler = Machine {
-            bpf_compiler: false,
-            root: false,
-            rustup: false,
-            ..READY
-        };
-        assert!(
-            plan(&no_compiler)
-                .unwrap_err()
-                .to_string()
-                .contains("rustup toolchain install nightly")
-        );
-        let no_python = Machine {
-            python: false,
-            root: false,
-            ..READY
-        };
+        let no_compiler = Machine { bpf_compiler: false, root: false, rustup: false, ..READY };
+        assert!(plan(&no_compiler).unwrap_err().to_string().contains("rustup toolchain install nightly"));
+        let no_python = Machine { python: false, root: false, ..READY };
         assert!(plan(&no_python).unwrap_err().to_string().contains("python3-venv"));
     }
 }

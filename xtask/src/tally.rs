@@ -25,11 +25,7 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed, self.failed, self.skipped
-        )
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 }
 
@@ -67,11 +63,7 @@ impl Reader {
 /// "ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s"
 fn result_line(result: &str) -> Tally {
     let mut tally = Tally::default();
-    for part in result
-        .split_once(". ")
-        .map_or(result, |(_verdict, counts)| counts)
-        .split("; ")
-    {
+    for part in result.split_once(". ").map_or(result, |(_verdict, counts)| counts).split("; ") {
         let Some((count, what)) = part.split_once(' ') else {
             continue;
         };

@@ -99,12 +99,7 @@ fn options(args: &ReportArgs) -> Options {
         Some(_) => terminal::options_of_file(),
         None => terminal::options(Stream::Output),
     };
-    Options {
-        ledger: args.ledger.into(),
-        value: args.value.map(Value::from),
-        top: usize::from(args.top),
-        ..of_stream
-    }
+    Options { ledger: args.ledger.into(), value: args.value.map(Value::from), top: usize::from(args.top), ..of_stream }
 }
 
 impl From<FormatArg> for Format {

@@ -4,6 +4,8 @@
 
 use std::fs;
 
+use aya::{Btf, Endianness};
+
 use super::KernelError;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -15,31 +17,51 @@ pub struct Offsets {
     pub fsbase: u64,
     /// `task_struct.exit_code`.
     pub exit_code: u64,
+    /// `task_struct.tgid`.
+    pub tgid: u64,
+    /// `task_struct.mm`.
+    pub mm: u64,
 }
 
-/// The running kernel's offsets.
-pub fn offsets() -> Result<Offsets, KernelError> {
-    let bytes = fs::read(VMLINUX).map_err(|error| KernelError::NoBtf(error.to_string()))?;
-    let types = Types::parse(&bytes).ok_or_else(|| KernelError::NoBtf("not in a format we read".to_owned()))?;
-    let field = |structure, member, name| types.member(structure, member).ok_or(KernelError::MissingField(name));
-    let thread = field("task_struct", "thread", "task_struct.thread")?;
-    let fsbase = field("thread_struct", "fsbase", "thread_struct.fsbase")?;
-    let exit_code = field("task_struct", "exit_code", "task_struct.exit_code")?;
-    Ok(Offsets {
-        fsbase: thread + fsbase,
-        exit_code,
-    })
+/// The running kernel's type information. Read once: its megabytes come in pieces of a page.
+pub struct Vmlinux {
+    bytes: Vec<u8>,
 }
 
-/// The id of a kernel function, for calls of kfuncs.
-pub fn function_id(name: &str) -> Option<u32> {
-    let bytes = fs::read(VMLINUX).ok()?;
-    let types = Types::parse(&bytes)?;
-    let mut id = 0;
-    types.find(|kind| {
-        id += 1;
-        (kind.kind == KIND_FUNC && types.name(kind.name) == name.as_bytes()).then_some(id)
-    })
+impl Vmlinux {
+    /// Reads it.
+    pub fn read() -> Result<Self, KernelError> {
+        let bytes = fs::read(VMLINUX).map_err(|error| KernelError::NoBtf(error.to_string()))?;
+        Ok(Self { bytes })
+    }
+
+    /// For aya, which looks up tracepoints in it.
+    pub fn parse(&self) -> Result<Btf, KernelError> {
+        Btf::parse(&self.bytes, Endianness::default()).map_err(|error| KernelError::NoBtf(error.to_string()))
+    }
+
+    /// The kernel's offsets.
+    pub fn offsets(&self) -> Result<Offsets, KernelError> {
+        let types =
+            Types::parse(&self.bytes).ok_or_else(|| KernelError::NoBtf("not in a format we read".to_owned()))?;
+        let field = |structure, member, name| types.member(structure, member).ok_or(KernelError::MissingField(name));
+        let thread = field("task_struct", "thread", "task_struct.thread")?;
+        let fsbase = field("thread_struct", "fsbase", "thread_struct.fsbase")?;
+        let exit_code = field("task_struct", "exit_code", "task_struct.exit_code")?;
+        let tgid = field("task_struct", "tgid", "task_struct.tgid")?;
+        let mm = field("task_struct", "mm", "task_struct.mm")?;
+        Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm })
+    }
+
+    /// The id of a kernel function, for calls of kfuncs.
+    pub fn function_id(&self, name: &str) -> Option<u32> {
+        let types = Types::parse(&self.bytes)?;
+        let mut id = 0;
+        types.find(|kind| {
+            id += 1;
+            (kind.kind == KIND_FUNC && types.name(kind.name) == name.as_bytes()).then_some(id)
+        })
+    }
 }
 
 const KIND_INT: u32 = 1;
@@ -78,10 +100,7 @@ impl<'a> Types<'a> {
             let start = base + word(bytes, offset)? as usize;
             bytes.get(start..start + word(bytes, offset + 4)? as usize)
         };
-        Some(Self {
-            types: part(8)?,
-            strings: part(16)?,
-        })
+        Some(Self { types: part(8)?, strings: part(16)? })
     }
 
     /// The first answer of `pick` over all types in order of their ids, the first of which is 1.
@@ -98,12 +117,7 @@ impl<'a> Types<'a> {
                 _ => 0,
             };
             let body = rest.get(12..12 + length)?;
-            let found = pick(&Type {
-                kind,
-                name: word(rest, 0)?,
-                kind_flag: info >> 31 == 1,
-                body,
-            });
+            let found = pick(&Type { kind, name: word(rest, 0)?, kind_flag: info >> 31 == 1, body });
             if found.is_some() {
                 return found;
             }
@@ -144,11 +158,12 @@ mod tests {
 
     #[test]
     fn finds_the_fields_on_this_kernel() {
-        let offsets = offsets().unwrap();
-        assert!(offsets.fsbase > 0 && offsets.fsbase % 8 == 0);
-        assert!(offsets.exit_code > 0 && offsets.exit_code % 4 == 0);
-        assert!(function_id("schedule").is_some());
-        assert!(function_id("there_is_no_such_function").is_none());
+        let kernel = Vmlinux::read().unwrap();
+        let offsets = kernel.offsets().unwrap();
+        assert!(offsets.fsbase > 0 && offsets.fsbase.is_multiple_of(8));
+        assert!(offsets.exit_code > 0 && offsets.exit_code.is_multiple_of(4));
+        assert!(kernel.function_id("schedule").is_some());
+        assert!(kernel.function_id("there_is_no_such_function").is_none());
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Attaching the probes of one process, by the best kind of link the kernel has.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 
-use aya::Ebpf;
-use aya::programs::UProbe;
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
 use super::plan::ProbePoint;
 use super::programs::Programs;
 use super::{Handle, KernelError, sys};
 use crate::process::Pid;
+use aya::Ebpf;
+use aya::programs::UProbe;
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
 
 /// How probes are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,6 +41,48 @@ impl LinkKind {
 pub(super) enum Link {
     Multi(Handle),
     Perf(UProbeLink),
+}
+
+/// The links of each process.
+#[derive(Default)]
+pub(super) struct Links {
+    by_process: HashMap<Pid, Vec<Link>>,
+    dropping: Vec<JoinHandle<()>>,
+}
+
+/// Links are dropped by this many threads: each waits for the kernel, not for a CPU.
+const DROPPERS: usize = 16;
+
+impl Links {
+    pub(super) fn add(&mut self, pid: Pid, made: Vec<Link>) {
+        self.by_process.entry(pid).or_default().extend(made);
+    }
+
+    pub(super) fn drop_process(&mut self, pid: Pid) {
+        self.dropping.retain(|thread| !thread.is_finished());
+        if let Some(links) = self.by_process.remove(&pid) {
+            self.dropping.push(std::thread::spawn(move || drop(links)));
+        }
+    }
+
+    pub(super) fn drop_all(&mut self) {
+        let mut all: Vec<Link> = self.by_process.drain().flat_map(|(_, links)| links).collect();
+        let share = all.len().div_ceil(DROPPERS).max(1);
+        while !all.is_empty() {
+            let links = all.split_off(all.len().saturating_sub(share));
+            self.dropping.push(std::thread::spawn(move || drop(links)));
+        }
+        for thread in self.dropping.drain(..) {
+            // A thread that only drops has nothing to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.drop_all();
+    }
 }
 
 /// Attaches all points. On failure nothing stays attached.
@@ -89,12 +133,9 @@ fn multi(
     files.dedup();
     let link_file = |file: &PathBuf| {
         let of_file = points.iter().filter(|point| point.openable == *file);
-        let (offsets, cookies): (Vec<u64>, Vec<u64>) = of_file.map(|point| (point.file_offset(), point.cookie.0)).unzip();
-        let points = sys::MultiPoints {
-            path: file.as_os_str(),
-            offsets: &offsets,
-            cookies: &cookies,
-        };
+        let (offsets, cookies): (Vec<u64>, Vec<u64>) =
+            of_file.map(|point| (point.file_offset(), point.cookie.0)).unzip();
+        let points = sys::MultiPoints { path: file.as_os_str(), offsets: &offsets, cookies: &cookies };
         sys::link_multi(program, attach_type, &points, pid, returns)
             .map(Link::Multi)
             .map_err(|error| link_error(file, &error))
@@ -103,10 +144,8 @@ fn multi(
 }
 
 fn perf(ebpf: &mut Ebpf, name: &str, pid: Pid, point: &ProbePoint) -> Result<Link, KernelError> {
-    let refused = |reason: String| KernelError::Refused {
-        what: format!("a probe in {}", point.openable.display()),
-        reason,
-    };
+    let refused =
+        |reason: String| KernelError::Refused { what: format!("a probe in {}", point.openable.display()), reason };
     let program: &mut UProbe = ebpf
         .program_mut(name)
         .and_then(|program| program.try_into().ok())
@@ -114,21 +153,11 @@ fn perf(ebpf: &mut Ebpf, name: &str, pid: Pid, point: &ProbePoint) -> Result<Lin
     if program.fd().is_err() {
         program.load().map_err(|error| super::refused(name, &error))?;
     }
-    let scope = NonZeroU32::new(pid.0)
-        .map(UProbeScope::OneProcess)
-        .ok_or_else(|| refused("pid 0".to_owned()))?;
+    let scope = NonZeroU32::new(pid.0).map(UProbeScope::OneProcess).ok_or_else(|| refused("pid 0".to_owned()))?;
     let location = UProbeAttachLocation::AbsoluteOffset(point.file_offset());
-    let at = UProbeAttachPoint {
-        location,
-        cookie: Some(point.cookie.0),
-    };
-    let id = program
-        .attach(at, &point.openable, scope)
-        .map_err(|error| super::refused(name, &error))?;
-    program
-        .take_link(id)
-        .map(Link::Perf)
-        .map_err(|error| super::refused(name, &error))
+    let at = UProbeAttachPoint { location, cookie: Some(point.cookie.0) };
+    let id = program.attach(at, &point.openable, scope).map_err(|error| super::refused(name, &error))?;
+    program.take_link(id).map(Link::Perf).map_err(|error| super::refused(name, &error))
 }
 
 fn link_error(file: &std::path::Path, error: &std::io::Error) -> KernelError {
@@ -139,8 +168,5 @@ fn link_error(file: &std::path::Path, error: &std::io::Error) -> KernelError {
         Some(libc::ESRCH) => "the process has gone".to_owned(),
         _ => error.to_string(),
     };
-    KernelError::Refused {
-        what: format!("probes in {}", file.display()),
-        reason,
-    }
+    KernelError::Refused { what: format!("probes in {}", file.display()), reason }
 }

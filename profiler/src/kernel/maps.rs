@@ -52,10 +52,7 @@ pub(super) fn read_all<K: bytemuck::Pod, V: bytemuck::Pod>(
     loop {
         let mut keys = vec![K::zeroed(); step];
         let mut values = vec![V::zeroed(); step];
-        let (key_bytes, value_bytes) = (
-            bytemuck::cast_slice_mut(&mut keys),
-            bytemuck::cast_slice_mut(&mut values),
-        );
+        let (key_bytes, value_bytes) = (bytemuck::cast_slice_mut(&mut keys), bytemuck::cast_slice_mut(&mut values));
         match sys::lookup_batch(map.fd().as_fd(), from, key_bytes, value_bytes, step) {
             Ok(batch) => {
                 all.extend(keys.into_iter().zip(values).take(batch.count));

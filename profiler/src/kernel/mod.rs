@@ -3,28 +3,33 @@
 
 mod btf;
 pub mod links;
-pub mod plan;
 mod maps;
 mod object;
+pub mod plan;
 mod programs;
 pub mod release;
 pub mod ring;
 pub mod site;
+mod sums;
 mod sys;
+pub mod unwind;
 
 use std::collections::HashMap as StdHashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::programs::BtfTracePoint;
-use aya::{Btf, Ebpf, EbpfLoader};
-use profiler_common::config::ProcessConfig;
+use aya::{Ebpf, EbpfLoader};
+use profiler_common::config::{ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
+use profiler_common::unwind::{NativeMapping, Row};
 
 pub use links::LinkKind;
-pub use plan::{ProbePlan, ProbePoint};
 pub use maps::Raw;
+pub use plan::{ProbePlan, ProbePoint};
 pub use ring::Ring;
+pub use sys::monotonic_ns;
+pub use unwind::NativeLimits;
 
 use crate::process::Pid;
 
@@ -68,46 +73,53 @@ pub struct Settings {
     pub max_live_blocks: u32,
     /// How to link probes; `None` takes the best the kernel has.
     pub links: Option<LinkKind>,
+    /// Room for walking native frames; `None` if no process will have `process_flags::NATIVE`.
+    pub native: Option<NativeLimits>,
 }
 
 /// The loaded kernel side. Dropping it detaches everything.
 pub struct Kernel {
     /// First, so that probes are detached before the maps they use are closed.
-    links: Vec<links::Link>,
+    links: links::Links,
     ebpf: Ebpf,
+    btf: btf::Vmlinux,
     programs: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
     codes: aya::maps::HashMap<aya::maps::MapData, u64, u64>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
+    sums: sums::Sums,
     ring: Option<Ring>,
+    native: unwind::NativeMaps,
 }
 
 impl Kernel {
     /// Loads programs and maps; nothing is attached yet.
     pub fn load(settings: Settings) -> Result<Self, KernelError> {
-        let offsets = btf::offsets()?;
+        let btf = btf::Vmlinux::read()?;
+        let offsets = btf.offsets()?;
         let start = sys::monotonic_ns();
-        let mut ebpf = EbpfLoader::new()
+        let native = settings.native.unwrap_or(NativeLimits::OFF);
+        let mut loader = EbpfLoader::new();
+        for (name, size) in unwind::sizes(native) {
+            loader.map_max_entries(name, size);
+        }
+        let mut ebpf = loader
             .override_global("TRACE_START_NS", &start, true)
             .override_global("FSBASE_OFFSET", &offsets.fsbase, true)
             .override_global("EXIT_CODE_OFFSET", &offsets.exit_code, true)
+            .override_global("TGID_OFFSET", &offsets.tgid, true)
+            .override_global("MM_OFFSET", &offsets.mm, true)
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
             .map_err(|error| refused("the programs", &error))?;
-        let programs = programs::Programs::load(object::BYTES, &map_fds(&ebpf), settings.links)?;
+        let programs = programs::Programs::load(object::BYTES, &map_fds(&ebpf), &btf, settings.links)?;
         let processes = maps::hash_map(&mut ebpf, "PROCESSES")?;
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
+        let sums = sums::Sums::new(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
-        Ok(Self {
-            links: Vec::new(),
-            ebpf,
-            programs,
-            processes,
-            codes,
-            counters,
-            ring,
-        })
+        let native = unwind::NativeMaps::new(&mut ebpf, native)?;
+        Ok(Self { links: links::Links::default(), ebpf, btf, programs, processes, codes, counters, sums, ring, native })
     }
 
     /// How probes are linked.
@@ -118,8 +130,8 @@ impl Kernel {
     /// Attaches the tracepoints: mapping changes and lifecycle. Only processes made known by
     /// [`Self::trace_process`] are looked at.
     pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
-        let btf = Btf::from_sys_fs().map_err(|error| KernelError::NoBtf(error.to_string()))?;
-        for name in ["sys_exit", "sched_process_exit", "sched_process_exec"] {
+        let btf = self.btf.parse()?;
+        for name in ["sys_exit", "sched_process_exit", "sched_process_exec", "sched_process_fork"] {
             let program: &mut BtfTracePoint = self
                 .ebpf
                 .program_mut(name)
@@ -133,9 +145,13 @@ impl Kernel {
 
     /// Makes a process known to the programs, or changes what they know.
     pub fn trace_process(&mut self, pid: Pid, config: &ProcessConfig) -> Result<(), KernelError> {
-        self.processes
-            .insert(pid.0, Raw(*config), 0)
-            .map_err(|error| map_error("PROCESSES", error))
+        self.processes.insert(pid.0, Raw(*config), 0).map_err(|error| map_error("PROCESSES", error))
+    }
+
+    /// Where the threads of a known process keep their state is known for good now.
+    pub fn settle_process(&mut self, pid: Pid, slot: &ThreadSlot) -> Result<(), KernelError> {
+        let known = self.processes.get(&pid.0, 0).map_err(|error| map_error("PROCESSES", error))?;
+        self.trace_process(pid, &ProcessConfig { thread_slot: *slot, ..known.0 })
     }
 
     /// Makes the programs ignore a process; its probes stay until they are detached.
@@ -147,13 +163,34 @@ impl Kernel {
     /// Attaches probes to one process.
     pub fn attach(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
         let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
-        self.links.extend(made);
+        self.links.add(pid, made);
         Ok(())
     }
 
-    /// Detaches all probes; tracepoints stay.
+    /// Detaches the probes of one process, in the background: the kernel takes some 10 ms for each file.
+    pub fn detach_process(&mut self, pid: Pid) {
+        self.links.drop_process(pid);
+    }
+
+    /// Detaches all probes; tracepoints stay. Returns when it is done.
     pub fn detach(&mut self) {
-        self.links.clear();
+        self.links.drop_all();
+    }
+
+    /// Makes an image's unwinding table known; `None` when there is no room for it. It stays until the end.
+    pub fn add_native_table(&mut self, rows: &[Row]) -> Result<Option<unwind::RowRange>, KernelError> {
+        self.native.add_table(&self.ebpf, rows)
+    }
+
+    /// Replaces the executable mappings of a process, sorted by address; false when there is no room for them (the
+    /// old ones stay).
+    pub fn set_native_mappings(&mut self, slot: u32, mappings: &[NativeMapping]) -> Result<bool, KernelError> {
+        self.native.set_mappings(&self.ebpf, slot, mappings)
+    }
+
+    /// Forgets the executable mappings of a process.
+    pub fn forget_native(&mut self, slot: u32) {
+        self.native.forget(slot);
     }
 
     /// The ring of events; can be taken once.
@@ -163,14 +200,12 @@ impl Kernel {
 
     /// Whether a code object's address still belongs to a serial: false once it has died.
     pub fn code_is_current(&self, slot: u32, address: u64, serial: u64) -> bool {
-        self.codes
-            .get(&BlockKey::new(slot, address).0, 0)
-            .is_ok_and(|current| current == serial)
+        self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current == serial)
     }
 
-    /// The sums of every stack, by key.
+    /// The sums of every stack, by number.
     pub fn stacks(&self) -> Result<Vec<(u64, StackSums)>, KernelError> {
-        maps::read_all(&self.ebpf, "STACKS")
+        self.sums.read()
     }
 
     /// The pools opened during the trace.
@@ -187,10 +222,7 @@ impl Kernel {
     pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
         (0..Counter::COUNT)
             .map(|index| {
-                let values = self
-                    .counters
-                    .get(&index, 0)
-                    .map_err(|error| map_error("COUNTERS", error))?;
+                let values = self.counters.get(&index, 0).map_err(|error| map_error("COUNTERS", error))?;
                 Ok(values.iter().sum())
             })
             .collect()
@@ -199,9 +231,7 @@ impl Kernel {
 
 /// File descriptors of all maps, those of global variables included.
 fn map_fds(ebpf: &Ebpf) -> StdHashMap<String, RawFd> {
-    ebpf.maps()
-        .filter_map(|(name, map)| Some((name.to_owned(), maps::data(map)?.fd().as_fd().as_raw_fd())))
-        .collect()
+    ebpf.maps().filter_map(|(name, map)| Some((name.to_owned(), maps::data(map)?.fd().as_fd().as_raw_fd()))).collect()
 }
 
 fn refused(what: &str, error: &dyn std::error::Error) -> KernelError {
@@ -218,10 +248,7 @@ fn refused(what: &str, error: &dyn std::error::Error) -> KernelError {
     if denied && !sys::is_root() {
         return KernelError::NotPermitted;
     }
-    KernelError::Refused {
-        what: what.to_owned(),
-        reason,
-    }
+    KernelError::Refused { what: what.to_owned(), reason }
 }
 
 fn map_error(name: &'static str, error: aya::maps::MapError) -> KernelError {
@@ -240,10 +267,7 @@ mod tests {
     use super::*;
 
     fn load(links: LinkKind) -> Result<Kernel, KernelError> {
-        let mut kernel = Kernel::load(Settings {
-            max_live_blocks: 1024,
-            links: Some(links),
-        })?;
+        let mut kernel = Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None })?;
         kernel.attach_tracepoints()?;
         Ok(kernel)
     }
@@ -257,6 +281,11 @@ mod tests {
         for kind in [LinkKind::Session, LinkKind::Multi, LinkKind::Perf] {
             let kernel = load(kind).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
             assert_eq!(kernel.link_kind(), kind);
+            for program in aya::programs::loaded_programs().filter_map(Result::ok) {
+                if let (Some(name), Some(count)) = (program.name_as_str(), program.verified_instruction_count()) {
+                    println!("{kind:?} {name}: {count} instructions verified");
+                }
+            }
             assert!(kernel.stacks().unwrap().is_empty());
             assert_eq!(kernel.counters().unwrap().len(), Counter::COUNT as usize);
         }

@@ -9,7 +9,7 @@ use crate::process::image::Image;
 use crate::process::link_map;
 use crate::process::maps::Region;
 use crate::process::memory::Memory;
-use crate::python::allocators::{self, Allocators, Hooks, Interpreter, NoPools};
+use crate::python::allocators::{self, Allocators, Hooks, Interpreter, NoPools, ObjectAllocator, Table};
 
 /// The C allocator's functions. Names of one address are attached once, under the first name.
 const C_ALLOCATOR: [(&str, Function); 11] = [
@@ -185,9 +185,7 @@ impl<'a> Planner<'a> {
         let all = self.images;
         let images = || order.iter().filter_map(|&index| Some((index, all.get(index)?)));
         let exports_all = |image: &Image| REQUIRED.iter().all(|name| image.export(name).is_some());
-        let (index, provider) = images()
-            .find(|(_, image)| exports_all(image))
-            .ok_or(NoAllocator::NotExported)?;
+        let (index, provider) = images().find(|(_, image)| exports_all(image)).ok_or(NoAllocator::NotExported)?;
         for (name, function) in C_ALLOCATOR {
             if provider.export(name).is_some() {
                 self.c_function(index, provider, name, function)?;
@@ -204,8 +202,7 @@ impl<'a> Planner<'a> {
         }
         // A return probe there would break the exception it throws when memory is short.
         if provider.export(OPERATOR_NEW).is_some() {
-            self.notes
-                .push(format!("{}'s C++ operator new is not observed", provider.file_name()));
+            self.notes.push(format!("{}'s C++ operator new is not observed", provider.file_name()));
         }
         Ok(())
     }
@@ -223,13 +220,9 @@ impl<'a> Planner<'a> {
         let path = || provider.path.clone();
         let error = match symbol.indirect {
             true => NoAllocator::Indirect { name, path: path() },
-            false => match self.add(index, function, name, symbol.vaddr) {
+            false => match self.add(index, function, name, symbol.vaddr, 0) {
                 Ok(()) => return Ok(()),
-                Err(reason) => NoAllocator::NoSite {
-                    name,
-                    path: path(),
-                    reason,
-                },
+                Err(reason) => NoAllocator::NoSite { name, path: path(), reason },
             },
         };
         if REQUIRED.contains(&name) {
@@ -245,24 +238,46 @@ impl<'a> Planner<'a> {
         if let Ok(Allocators { hooks, .. }) = allocators {
             self.notes.extend(hooks_note(hooks, target.images));
         }
-        if allocators::inlines_pymalloc(interpreter.image) {
+        let pymalloc = matches!(&allocators, Ok(found) if found.object_allocator == ObjectAllocator::Pymalloc);
+        if pymalloc && allocators::inlines_pymalloc(interpreter.image) {
             self.notes.push(allocators::INLINED_NOTE.to_owned());
         }
         let pool_open = allocators
+            .as_ref()
+            .map_err(|&error| error)
             .map_err(NoPools::from)
             .and_then(|allocators| allocators.pool_open(interpreter));
         match pool_open {
             Ok(vaddr) => {
                 let address = interpreter.image.bias.wrapping_add(vaddr);
-                self.at_address(Function::PoolOpen, "allocate_from_new_pool", address);
+                self.at_address(Function::PoolOpen, "allocate_from_new_pool", address, 0);
+            }
+            Err(NoPools::Mimalloc) => {
+                self.notes.push(allocators::MIMALLOC_NOTE.to_owned());
+                self.mimalloc(&allocators.map(|found| found.mimalloc_tables(interpreter)).unwrap_or_default());
             }
             Err(reason) => self.notes.push(reason.to_string()),
         }
     }
 
+    /// Every call of the functions of these tables, as of the C allocator's: each has a context before its arguments.
+    fn mimalloc(&mut self, tables: &[(&'static str, Table)]) {
+        const ROLES: [(&str, Function); 4] = [
+            ("Malloc", Function::Malloc),
+            ("Calloc", Function::Calloc),
+            ("Realloc", Function::Realloc),
+            ("Free", Function::Free),
+        ];
+        for (domain, table) in tables {
+            for ((suffix, function), address) in ROLES.into_iter().zip(table.functions) {
+                self.at_address(function, &format!("{domain}{suffix}"), address, 1);
+            }
+        }
+    }
+
     fn code_dealloc(&mut self, address: Option<u64>) {
         if let Some(address) = address {
-            self.at_address(Function::CodeDealloc, "code_dealloc", address);
+            self.at_address(Function::CodeDealloc, "code_dealloc", address, 0);
         }
     }
 
@@ -272,23 +287,21 @@ impl<'a> Planner<'a> {
     fn exits(&mut self, order: &[usize]) {
         let images = self.images;
         for name in ["Py_FinalizeEx", "Py_Exit", "_exit"] {
-            let found = order
-                .iter()
-                .find_map(|&index| Some((index, images.get(index)?.export(name)?.vaddr)));
+            let found = order.iter().find_map(|&index| Some((index, images.get(index)?.export(name)?.vaddr)));
             if let Some((index, vaddr)) = found {
                 self.optional(index, Function::Exit, name, vaddr);
             }
         }
     }
 
-    fn at_address(&mut self, function: Function, name: &str, address: u64) {
+    fn at_address(&mut self, function: Function, name: &str, address: u64, leading: u8) {
         let found = self.images.iter().enumerate().find_map(|(index, image)| {
             image
                 .is_code(address)
                 .then(|| Some((index, image.vaddr_of(address)?)))?
         });
         match found {
-            Some((index, vaddr)) => self.optional(index, function, name, vaddr),
+            Some((index, vaddr)) => self.optional_after(index, function, name, vaddr, leading),
             None => self
                 .notes
                 .push(format!("cannot probe {name}: no file is mapped at {address:#x}")),
@@ -297,18 +310,29 @@ impl<'a> Planner<'a> {
 
     /// Adds a probe, or a note where none can stand.
     fn optional(&mut self, index: usize, function: Function, name: &str, vaddr: u64) {
-        if let Err(reason) = self.add(index, function, name, vaddr) {
+        self.optional_after(index, function, name, vaddr, 0);
+    }
+
+    fn optional_after(&mut self, index: usize, function: Function, name: &str, vaddr: u64, leading: u8) {
+        if let Err(reason) = self.add(index, function, name, vaddr, leading) {
             let file = self.images.get(index).map(Image::file_name).unwrap_or_default();
             self.notes.push(format!("cannot probe {name} of {file}: {reason}"));
         }
     }
 
     /// Adds a probe, unless the same code is probed already under another name.
-    fn add(&mut self, index: usize, function: Function, name: &str, vaddr: u64) -> Result<(), NoSite> {
+    fn add(
+        &mut self,
+        index: usize,
+        function: Function,
+        name: &str,
+        vaddr: u64,
+        leading: u8,
+    ) -> Result<(), NoSite> {
         let (Some(image), Some(sites)) = (self.images.get(index), self.sites.get(index)) else {
             return Err(NoSite::NotCode(vaddr));
         };
-        let placement = sites.place(function, vaddr)?;
+        let placement = sites.place_after(function, vaddr, leading)?;
         let site = placement.site();
         let taken = |point: &&ProbePoint| point.openable == image.openable && point.file_offset() == site.file_offset();
         match self.points.iter().find(taken) {
@@ -335,10 +359,7 @@ impl<'a> Planner<'a> {
     fn finish(mut self) -> ProbePlan {
         self.points
             .sort_by(|one, other| (&one.openable, one.file_offset()).cmp(&(&other.openable, other.file_offset())));
-        ProbePlan {
-            points: self.points,
-            notes: self.notes,
-        }
+        ProbePlan { points: self.points, notes: self.notes }
     }
 }
 

@@ -4,13 +4,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use aya_obj::Object;
+use aya_obj::btf::BtfFeatures;
 use aya_obj::generated::bpf_insn;
 
+use super::btf::Vmlinux;
 use super::links::LinkKind;
-use super::{KernelError, btf, sys};
+use super::{KernelError, sys};
 
 /// The address that `profiler-ebpf/src/probe.rs` calls for `bpf_session_is_return`.
 const SESSION_IS_RETURN: i32 = 0x7000_0001;
@@ -39,16 +44,18 @@ pub enum Programs {
 
 impl Programs {
     /// Loads the programs for a kind of link, or for the best the kernel has.
-    pub fn load(object: &[u8], maps: &HashMap<String, RawFd>, wanted: Option<LinkKind>) -> Result<Self, KernelError> {
-        let relocated = Relocated::new(object, maps)?;
+    pub fn load(
+        object: &[u8],
+        maps: &HashMap<String, RawFd>,
+        btf: &Vmlinux,
+        wanted: Option<LinkKind>,
+    ) -> Result<Self, KernelError> {
+        let relocated = Relocated::new(object, maps, btf)?;
         match wanted {
             Some(LinkKind::Session) => relocated.sessions(),
             Some(LinkKind::Multi) => relocated.multi(),
             Some(LinkKind::Perf) => Ok(Self::Perf),
-            None => Ok(relocated
-                .sessions()
-                .or_else(|_| relocated.multi())
-                .unwrap_or(Self::Perf)),
+            None => Ok(relocated.sessions().or_else(|_| relocated.multi()).unwrap_or(Self::Perf)),
         }
     }
 
@@ -62,81 +69,69 @@ impl Programs {
     }
 }
 
-struct Relocated {
+struct Relocated<'a> {
     object: Object,
+    kernel: &'a Vmlinux,
+    /// The object's own type information, loaded. Without it the verifier takes every function for a static one and
+    /// checks it anew at each call.
+    types: Option<OwnedFd>,
 }
 
-impl Relocated {
-    fn new(bytes: &[u8], maps: &HashMap<String, RawFd>) -> Result<Self, KernelError> {
-        let failed = |reason: String| KernelError::Refused {
-            what: "the probe programs".to_owned(),
-            reason,
-        };
+impl<'a> Relocated<'a> {
+    fn new(bytes: &[u8], maps: &HashMap<String, RawFd>, kernel: &'a Vmlinux) -> Result<Self, KernelError> {
+        let failed = |reason: String| KernelError::Refused { what: "the probe programs".to_owned(), reason };
         let mut object = Object::parse(bytes).map_err(|error| failed(error.to_string()))?;
         let definitions = object.maps.clone();
         let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-        let known = definitions
-            .iter()
-            .filter_map(|(name, map)| Some((name.as_str(), *maps.get(name)?, map)));
-        object
-            .relocate_maps(known, &text)
-            .map_err(|error| failed(error.to_string()))?;
-        object
-            .relocate_calls(&text)
-            .map_err(|error| failed(error.to_string()))?;
-        Ok(Self { object })
+        let known = definitions.iter().filter_map(|(name, map)| Some((name.as_str(), *maps.get(name)?, map)));
+        object.relocate_maps(known, &text).map_err(|error| failed(error.to_string()))?;
+        object.relocate_calls(&text).map_err(|error| failed(error.to_string()))?;
+        // All kernels with uprobe_multi know all of it.
+        let features = BtfFeatures::new(true, true, true, true, true, true, true, true);
+        let types = object.fixup_and_sanitize_btf(&features).map_err(|error| failed(error.to_string()))?;
+        let types = types.and_then(|types| sys::load_types(&types.to_bytes()).ok());
+        Ok(Self { object, kernel, types })
     }
 
     fn sessions(&self) -> Result<Programs, KernelError> {
         let session = self.load("probe_session", sys::UPROBE_SESSION)?;
         // The program type alone proves little: kernels know the kfunc from kprobe sessions (6.10).
         probe_self(session.as_fd(), sys::UPROBE_SESSION)?;
-        Ok(Programs::Session {
-            session,
-            entry: self.load("probe_entry", sys::UPROBE_MULTI)?,
-        })
+        Ok(Programs::Session { session, entry: self.load("probe_entry", sys::UPROBE_MULTI)? })
     }
 
     fn multi(&self) -> Result<Programs, KernelError> {
         let entry = self.load("probe_entry", sys::UPROBE_MULTI)?;
         probe_self(entry.as_fd(), sys::UPROBE_MULTI)?;
-        Ok(Programs::Multi {
-            entry,
-            returns: self.load("probe_return", sys::UPROBE_MULTI)?,
-        })
+        Ok(Programs::Multi { entry, returns: self.load("probe_return", sys::UPROBE_MULTI)? })
     }
 
     fn load(&self, name: &str, attach_type: u32) -> Result<OwnedFd, KernelError> {
-        let refused = |reason: String| KernelError::Refused {
-            what: format!("the program {name}"),
-            reason,
-        };
-        let program = self
-            .object
-            .programs
-            .get(name)
-            .ok_or_else(|| refused("it is not in the object".to_owned()))?;
+        let refused = |reason: String| KernelError::Refused { what: format!("the program {name}"), reason };
+        let program = self.object.programs.get(name).ok_or_else(|| refused("it is not in the object".to_owned()))?;
         let function = &self.object.functions[&program.function_key()];
         let mut instructions = function.instructions.clone();
-        resolve_kernel_functions(&mut instructions)?;
+        resolve_kernel_functions(&mut instructions, self.kernel)?;
         let c_name = CString::new(name).unwrap_or_default();
-        sys::load_probe(&c_name, &instructions, attach_type).map_err(|(error, log)| {
-            refused(if log.is_empty() {
-                error.to_string()
-            } else {
-                format!("{error}: {log}")
-            })
-        })
+        let records = function.func_info.func_info_bytes();
+        let types = self.types.as_ref().map(|types| sys::FunctionTypes {
+            types: types.as_fd(),
+            records: &records,
+            record_size: function.func_info_rec_size,
+        });
+        sys::load_probe(&c_name, &instructions, attach_type, types.as_ref())
+            .map_err(|(error, log)| refused(if log.is_empty() { error.to_string() } else { format!("{error}: {log}") }))
     }
 }
 
 /// Turns calls of the marker address into calls of the kernel function.
-fn resolve_kernel_functions(instructions: &mut [bpf_insn]) -> Result<(), KernelError> {
+fn resolve_kernel_functions(instructions: &mut [bpf_insn], kernel: &Vmlinux) -> Result<(), KernelError> {
     for instruction in instructions {
         if instruction.code != CALL || instruction.imm != SESSION_IS_RETURN {
             continue;
         }
-        let id = btf::function_id("bpf_session_is_return")
+        let id = kernel
+            .function_id("bpf_session_is_return")
             .ok_or(KernelError::MissingField("the function bpf_session_is_return"))?;
         instruction.set_src_reg(PSEUDO_KFUNC_CALL);
         instruction.imm = id.cast_signed();
@@ -147,28 +142,33 @@ fn resolve_kernel_functions(instructions: &mut [bpf_insn]) -> Result<(), KernelE
 
 /// Links a program to a function of this very process, which is never called while the link exists.
 fn probe_self(program: BorrowedFd<'_>, attach_type: u32) -> Result<(), KernelError> {
-    let refused = |reason: String| KernelError::Refused {
-        what: "a test link".to_owned(),
-        reason,
-    };
+    let refused = |reason: String| KernelError::Refused { what: "a test link".to_owned(), reason };
     let (path, offset) = own_code().ok_or_else(|| refused("cannot find our own code".to_owned()))?;
-    let points = sys::MultiPoints {
-        path: path.as_os_str(),
-        offsets: &[offset],
-        cookies: &[0],
-    };
+    let points = sys::MultiPoints { path: path.as_os_str(), offsets: &[offset], cookies: &[0] };
     let pid = crate::process::Pid(std::process::id());
-    sys::link_multi(program, attach_type, &points, pid, false)
-        .map(drop)
-        .map_err(|error| refused(error.to_string()))
+    sys::link_multi(program, attach_type, &points, pid, false).map(drop).map_err(|error| refused(error.to_string()))
 }
 
-/// The first byte of this process's ELF header's entry point, as path and file offset.
-fn own_code() -> Option<(std::path::PathBuf, u64)> {
-    let pid = crate::process::Pid(std::process::id());
-    let regions = crate::process::maps::read(pid).ok()?;
-    let exe = std::fs::read_link("/proc/self/exe").ok()?;
-    let region = regions.iter().find(|region| region.path() == Some(&exe))?;
-    let image = crate::process::image::Image::open(pid, region, &regions).ok()?;
-    Some((image.openable.clone(), image.file_offset(image.entry)?))
+/// The program's entry point, as path and file offset, without reading the whole file.
+fn own_code() -> Option<(PathBuf, u64)> {
+    /// Where ELF keeps the entry point's address, the offset of the program headers, and how many there are.
+    const ENTRY: usize = 24;
+    const HEADERS: usize = 32;
+    const COUNT: usize = 56;
+    /// Bytes of a program header.
+    const HEADER: usize = 56;
+    let exe = PathBuf::from("/proc/self/exe");
+    let mut head = vec![0; 4096];
+    File::open(&exe).ok()?.read_exact(&mut head).ok()?;
+    let u64_at = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
+    let entry = u64_at(ENTRY)?;
+    let headers = usize::try_from(u64_at(HEADERS)?).ok()?;
+    let offset = (0..usize::from(head[COUNT])).find_map(|index| {
+        let header = headers + HEADER * index;
+        let kind = u64_at(header)? & 0xffff_ffff;
+        let (offset, vaddr, size) = (u64_at(header + 8)?, u64_at(header + 16)?, u64_at(header + 32)?);
+        let holds_it = kind == u64::from(object::elf::PT_LOAD.0) && entry >= vaddr && entry - vaddr < size;
+        holds_it.then(|| entry - vaddr + offset)
+    })?;
+    Some((exe, offset))
 }

@@ -23,22 +23,14 @@ impl Release {
     /// The kernel we run on.
     pub fn running() -> io::Result<Self> {
         let text = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-        let unknown = || {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{:?} is no kernel release", text.trim()),
-            )
-        };
+        let unknown = || io::Error::new(io::ErrorKind::InvalidData, format!("{:?} is no kernel release", text.trim()));
         Self::parse(&text).ok_or_else(unknown)
     }
 
     /// Reads `6.18.44-cloud-amd64`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.trim().split(|c: char| !c.is_ascii_digit());
-        Some(Self {
-            major: numbers.next()?.parse().ok()?,
-            minor: numbers.next()?.parse().ok()?,
-        })
+        Some(Self { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })
     }
 
     /// What this kernel can do with an instruction under a probe.
@@ -72,11 +64,7 @@ mod tests {
     #[test]
     fn knows_the_kernels_whose_return_probes_seccomp_refuses() {
         let check = |text, expected| {
-            assert_eq!(
-                Release::parse(text).unwrap().filters_return_probes(),
-                expected,
-                "{text}"
-            );
+            assert_eq!(Release::parse(text).unwrap().filters_return_probes(), expected, "{text}");
         };
         check("6.10.1", false);
         check("6.11.0", true);

@@ -17,19 +17,51 @@ pub const UPROBE_SESSION: u32 = 57;
 
 const UPROBE_MULTI_RETURN: u32 = 1;
 
+/// What a program's functions are, from its object's type information: needed for global functions.
+pub struct FunctionTypes<'a> {
+    /// The loaded type information.
+    pub types: BorrowedFd<'a>,
+    /// `struct bpf_func_info`s.
+    pub records: &'a [u8],
+    /// Bytes of one.
+    pub record_size: usize,
+}
+
+/// Loads type information.
+pub fn load_types(types: &[u8]) -> io::Result<OwnedFd> {
+    // SAFETY: bpf_attr is plain old data for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: this is the union's arm for BPF_BTF_LOAD; the rest is zero.
+    let load = unsafe { &mut attr.__bindgen_anon_7 };
+    load.btf = types.as_ptr() as u64;
+    load.btf_size = u32::try_from(types.len()).unwrap_or(u32::MAX);
+    bpf_fd(bpf_cmd::BPF_BTF_LOAD, &mut attr)
+}
+
 /// Loads a program of type kprobe (which uprobes are) with an expected attach type.
 ///
 /// On failure the second value holds the verifier's last words.
-pub fn load_probe(name: &CStr, instructions: &[bpf_insn], attach_type: u32) -> Result<OwnedFd, (io::Error, String)> {
-    let plain = load_probe_logged(name, instructions, attach_type, &mut []);
+pub fn load_probe(
+    name: &CStr,
+    instructions: &[bpf_insn],
+    attach_type: u32,
+    types: Option<&FunctionTypes<'_>>,
+) -> Result<OwnedFd, (io::Error, String)> {
+    let plain = load_probe_logged(name, instructions, attach_type, types, &mut []);
     // A log makes a good program fail with ENOSPC when the buffer is too small, so it is asked for only now.
     plain.or_else(|_| {
         let mut log = vec![0; 16 << 20];
-        load_probe_logged(name, instructions, attach_type, &mut log).map_err(|error| (error, last_lines(&log)))
+        load_probe_logged(name, instructions, attach_type, types, &mut log).map_err(|error| (error, last_lines(&log)))
     })
 }
 
-fn load_probe_logged(name: &CStr, instructions: &[bpf_insn], attach_type: u32, log: &mut [u8]) -> io::Result<OwnedFd> {
+fn load_probe_logged(
+    name: &CStr,
+    instructions: &[bpf_insn],
+    attach_type: u32,
+    types: Option<&FunctionTypes<'_>>,
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
     const LICENSE: &CStr = c"Dual MIT/GPL";
     // SAFETY: bpf_attr is plain old data for which zeroes are valid.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
@@ -43,6 +75,12 @@ fn load_probe_logged(name: &CStr, instructions: &[bpf_insn], attach_type: u32, l
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = u32::try_from(instructions.len()).unwrap_or(u32::MAX);
     load.license = LICENSE.as_ptr() as u64;
+    if let Some(types) = types {
+        load.prog_btf_fd = types.types.as_raw_fd().cast_unsigned();
+        load.func_info = types.records.as_ptr() as u64;
+        load.func_info_rec_size = u32::try_from(types.record_size).unwrap_or(u32::MAX);
+        load.func_info_cnt = u32::try_from(types.records.len() / types.record_size.max(1)).unwrap_or(u32::MAX);
+    }
     if !log.is_empty() {
         load.log_level = 1;
         load.log_buf = log.as_mut_ptr() as u64;
@@ -127,14 +165,22 @@ pub fn lookup_batch(
     // SAFETY: the kernel wrote the number of elements into the same arm.
     let count = unsafe { attr.batch.count } as usize;
     match result {
-        Ok(_) => Ok(Batch {
-            count,
-            next: Some(next),
-        }),
+        Ok(_) => Ok(Batch { count, next: Some(next) }),
         // The map's end: what was read so far counts.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Batch { count, next: None }),
         Err(error) => Err(error),
     }
+}
+
+/// Writes elements of an array map: `values` holds one for each index in `keys` (Linux 5.6).
+pub fn update_batch(map: BorrowedFd<'_>, keys: &[u32], values: &[u8]) -> io::Result<()> {
+    // SAFETY: bpf_attr is plain old data for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.batch.keys = keys.as_ptr() as u64;
+    attr.batch.values = values.as_ptr() as u64;
+    attr.batch.count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+    attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
 fn bpf_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
@@ -147,11 +193,7 @@ fn bpf_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: attr is a whole bpf_attr, and the callers fill in pointers that are valid during the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>()) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// The monotonic clock, ns: the clock of `bpf_ktime_get_ns`.

@@ -45,10 +45,7 @@ struct Piece {
 impl MappingLedger {
     /// Starts empty; `program_break` is the end of the heap at the start, if it is known.
     pub fn new(program_break: Option<u64>) -> Self {
-        Self {
-            program_break,
-            ..Self::default()
-        }
+        Self { program_break, ..Self::default() }
     }
 
     /// Books an event.
@@ -69,6 +66,11 @@ impl MappingLedger {
         self.sums.iter().map(|(&(stack, origin), &sums)| (stack, origin, sums))
     }
 
+    /// The end of the heap, if it is known.
+    pub fn program_break(&self) -> Option<u64> {
+        self.program_break
+    }
+
     /// Bytes mapped during the trace and still there.
     pub fn inuse_space(&self) -> u64 {
         self.sums.values().map(|sums| sums.inuse_space).sum()
@@ -87,14 +89,7 @@ impl MappingLedger {
         sums.inuse_objects += 1;
         sums.inuse_space += end - start;
         self.left.insert(self.last_id, end - start);
-        self.pieces.insert(
-            start,
-            Piece {
-                end,
-                id: self.last_id,
-                owner,
-            },
-        );
+        self.pieces.insert(start, Piece { end, id: self.last_id, owner });
     }
 
     fn unmap(&mut self, start: u64, length: u64) {
@@ -108,16 +103,8 @@ impl MappingLedger {
         if end <= start {
             return Vec::new();
         }
-        let first = self
-            .pieces
-            .range(..start)
-            .next_back()
-            .filter(|(_, piece)| piece.end > start)
-            .map(|(&at, _)| at);
-        let touched: Vec<u64> = first
-            .into_iter()
-            .chain(self.pieces.range(start..end).map(|(&at, _)| at))
-            .collect();
+        let first = self.pieces.range(..start).next_back().filter(|(_, piece)| piece.end > start).map(|(&at, _)| at);
+        let touched: Vec<u64> = first.into_iter().chain(self.pieces.range(start..end).map(|(&at, _)| at)).collect();
         let mut cut = Vec::with_capacity(touched.len());
         for at in touched {
             let Some(piece) = self.pieces.remove(&at) else { continue };
@@ -158,13 +145,7 @@ impl MappingLedger {
         }
         for (at, piece, _) in moved {
             let shift = |address: u64| address - event.old_address + event.address;
-            self.pieces.insert(
-                shift(at),
-                Piece {
-                    end: shift(piece.end),
-                    ..piece
-                },
-            );
+            self.pieces.insert(shift(at), Piece { end: shift(piece.end), ..piece });
         }
         let grown = event.address + kept;
         if new_end > grown {
@@ -216,26 +197,16 @@ mod tests {
     const ANONYMOUS: u64 = MAP_ANONYMOUS << 32;
 
     fn event(operation: u32, address: u64, length: u64, stack: u64) -> Mapping {
-        Mapping {
-            operation,
-            address,
-            length,
-            stack,
-            prot_flags: ANONYMOUS,
-            ..Mapping::default()
-        }
+        Mapping { operation, address, length, stack, prot_flags: ANONYMOUS, ..Mapping::default() }
     }
 
     fn sums_of(ledger: &MappingLedger, stack: u64) -> Sums {
-        ledger
-            .sums()
-            .filter(|(key, _, _)| *key == stack)
-            .fold(Sums::default(), |total, (_, _, sums)| Sums {
-                alloc_objects: total.alloc_objects + sums.alloc_objects,
-                alloc_space: total.alloc_space + sums.alloc_space,
-                inuse_objects: total.inuse_objects + sums.inuse_objects,
-                inuse_space: total.inuse_space + sums.inuse_space,
-            })
+        ledger.sums().filter(|(key, _, _)| *key == stack).fold(Sums::default(), |total, (_, _, sums)| Sums {
+            alloc_objects: total.alloc_objects + sums.alloc_objects,
+            alloc_space: total.alloc_space + sums.alloc_space,
+            inuse_objects: total.inuse_objects + sums.inuse_objects,
+            inuse_space: total.inuse_space + sums.inuse_space,
+        })
     }
 
     #[test]
@@ -243,19 +214,10 @@ mod tests {
         let mut ledger = MappingLedger::default();
         ledger.apply(&event(mapping::MMAP, 0x10000, 0x3ffe, 1));
         ledger.apply(&event(mapping::MUNMAP, 0x11000, 0x1000, 0));
-        let expected = Sums {
-            alloc_objects: 1,
-            alloc_space: 0x4000,
-            inuse_objects: 1,
-            inuse_space: 0x3000,
-        };
+        let expected = Sums { alloc_objects: 1, alloc_space: 0x4000, inuse_objects: 1, inuse_space: 0x3000 };
         assert_eq!(sums_of(&ledger, 1), expected);
         ledger.apply(&event(mapping::MUNMAP, 0, 0x10_0000, 0));
-        let expected = Sums {
-            alloc_objects: 1,
-            alloc_space: 0x4000,
-            ..Sums::default()
-        };
+        let expected = Sums { alloc_objects: 1, alloc_space: 0x4000, ..Sums::default() };
         assert_eq!(sums_of(&ledger, 1), expected);
     }
 
@@ -272,24 +234,13 @@ mod tests {
     fn remapping_keeps_the_owner_and_charges_growth_to_the_caller() {
         let mut ledger = MappingLedger::default();
         ledger.apply(&event(mapping::MMAP, 0x10000, 0x4000, 1));
-        let moved = Mapping {
-            old_address: 0x10000,
-            old_length: 0x4000,
-            ..event(mapping::MREMAP, 0x40000, 0x6000, 2)
-        };
+        let moved = Mapping { old_address: 0x10000, old_length: 0x4000, ..event(mapping::MREMAP, 0x40000, 0x6000, 2) };
         ledger.apply(&moved);
         assert_eq!(sums_of(&ledger, 1).inuse_space, 0x4000);
         assert_eq!(sums_of(&ledger, 2).inuse_space, 0x2000);
-        let shrunk = Mapping {
-            old_address: 0x40000,
-            old_length: 0x6000,
-            ..event(mapping::MREMAP, 0x40000, 0x1000, 3)
-        };
+        let shrunk = Mapping { old_address: 0x40000, old_length: 0x6000, ..event(mapping::MREMAP, 0x40000, 0x1000, 3) };
         ledger.apply(&shrunk);
-        assert_eq!(
-            (sums_of(&ledger, 1).inuse_space, sums_of(&ledger, 2).inuse_space),
-            (0x1000, 0)
-        );
+        assert_eq!((sums_of(&ledger, 1).inuse_space, sums_of(&ledger, 2).inuse_space), (0x1000, 0));
         assert_eq!(sums_of(&ledger, 3), Sums::default());
     }
 

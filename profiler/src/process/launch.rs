@@ -21,10 +21,21 @@ pub const SUBCOMMAND: &str = "__launch";
 const NOT_FOUND: u8 = 127;
 const CANNOT_RUN: u8 = 126;
 
-/// A program that we started.
+/// A program that we started. Dropped before it was let go, it is killed: it must not stay stopped for ever.
 #[derive(Debug)]
 pub struct Launched {
     pid: Pid,
+    let_go: bool,
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if !self.let_go {
+            // It may have ended by itself.
+            let _ = kill(self.nix(), Signal::SIGKILL);
+            let _ = waitpid(self.nix(), None);
+        }
+    }
 }
 
 /// What became of a launched program.
@@ -43,17 +54,11 @@ impl Launched {
     pub fn start(command: &[OsString]) -> io::Result<Self> {
         // Not waited for by std: `wait_for_change` does, to see stops too.
         #[allow(clippy::zombie_processes, reason = "waited for by pid")]
-        let child = Command::new("/proc/self/exe")
-            .arg(SUBCOMMAND)
-            .arg("--")
-            .args(command)
-            .spawn()?;
-        let launched = Self { pid: Pid(child.id()) };
+        let child = Command::new("/proc/self/exe").arg(SUBCOMMAND).arg("--").args(command).spawn()?;
+        let launched = Self { pid: Pid(child.id()), let_go: false };
         match launched.wait_for_change()? {
             Fate::Stopped => Ok(launched),
-            other => Err(io::Error::other(format!(
-                "the child ended before it could be traced: {other:?}"
-            ))),
+            other => Err(io::Error::other(format!("the child ended before it could be traced: {other:?}"))),
         }
     }
 
@@ -65,6 +70,17 @@ impl Launched {
     /// Lets it go on after a stop.
     pub fn resume(&self) -> io::Result<()> {
         kill(self.nix(), Signal::SIGCONT).map_err(io::Error::from)
+    }
+
+    /// Lets it run for good: from now on it is its own master.
+    pub fn let_go(&mut self) -> io::Result<()> {
+        self.let_go = true;
+        self.resume()
+    }
+
+    /// Passes a signal on.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        kill(self.nix(), signal).map_err(io::Error::from)
     }
 
     /// Waits until it stops or ends. Stops by other signals than SIGSTOP (Ctrl-Z) are passed over.
@@ -84,9 +100,7 @@ impl Launched {
 
     /// What has become of it, without waiting; `None` while it runs.
     pub fn poll(&self) -> io::Result<Option<Fate>> {
-        waitpid(self.nix(), Some(WaitPidFlag::WUNTRACED | WaitPidFlag::WNOHANG))
-            .map(fate)
-            .map_err(io::Error::from)
+        waitpid(self.nix(), Some(WaitPidFlag::WUNTRACED | WaitPidFlag::WNOHANG)).map(fate).map_err(io::Error::from)
     }
 
     fn nix(&self) -> NixPid {
@@ -124,11 +138,7 @@ pub fn become_command(command: &[OsString]) -> ExitCode {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::CONT));
     let error = Command::new(program).args(arguments).envs(variables).exec();
     eprintln!("pyalloc: cannot run {}: {error}", program.to_string_lossy());
-    ExitCode::from(if error.kind() == io::ErrorKind::NotFound {
-        NOT_FOUND
-    } else {
-        CANNOT_RUN
-    })
+    ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
 }
 
 /// Becomes the user who called sudo, if there is one; gives the variables that a login of that user would set.
@@ -148,10 +158,6 @@ fn give_up_root() -> io::Result<Vec<(&'static str, OsString)>> {
     setgid(gid)?;
     setuid(uid)?;
     Ok(user.map_or_else(Vec::new, |user| {
-        vec![
-            ("HOME", user.dir.into_os_string()),
-            ("USER", user.name.clone().into()),
-            ("LOGNAME", user.name.into()),
-        ]
+        vec![("HOME", user.dir.into_os_string()), ("USER", user.name.clone().into()), ("LOGNAME", user.name.into())]
     }))
 }

@@ -36,26 +36,18 @@ pub fn resolution_order(memory: &impl Memory, images: &[Image], executable: Opti
 
 /// The address of the first `struct link_map`.
 fn first_link(memory: &impl Memory, images: &[Image], executable: Option<usize>) -> Option<u64> {
-    let by_executable = executable
-        .and_then(|index| images.get(index))
-        .and_then(|image| debug_address(memory, image));
+    let by_executable = executable.and_then(|index| images.get(index)).and_then(|image| debug_address(memory, image));
     // A program started as an argument of the loader is not the process's executable; glibc's loader exports the list.
     let by_loader = || images.iter().find_map(|image| image.address_of("_r_debug"));
     let debug = by_executable.or_else(by_loader)?;
-    memory
-        .u64(debug.wrapping_add(R_DEBUG_MAP))
-        .ok()
-        .filter(|&first| first != 0)
+    memory.u64(debug.wrapping_add(R_DEBUG_MAP)).ok().filter(|&first| first != 0)
 }
 
 /// What the loader wrote to the executable's `DT_DEBUG` entry.
 fn debug_address(memory: &impl Memory, image: &Image) -> Option<u64> {
     let elf = ElfFile64::<Endianness>::parse(&*image.data).ok()?;
     let endian = Endianness::Little;
-    let header = elf
-        .elf_program_headers()
-        .iter()
-        .find(|header| header.p_type(endian) == PT_DYNAMIC)?;
+    let header = elf.elf_program_headers().iter().find(|header| header.p_type(endian) == PT_DYNAMIC)?;
     let start = image.bias.wrapping_add(header.p_vaddr(endian));
     let entries = (header.p_memsz(endian) / 16).min(MAX_DYNAMIC);
     (0..entries)
@@ -117,11 +109,7 @@ mod tests {
         let place = |prefix: &str| names.iter().position(|name| name.starts_with(prefix));
         assert!(place("libc.so").unwrap() < place("ld-").unwrap(), "{names:?}");
         assert_ne!(first_link(&memory, &images, executable), None);
-        assert_eq!(
-            resolution_order(&memory, &images, None),
-            order,
-            "by the loader's own symbol"
-        );
+        assert_eq!(resolution_order(&memory, &images, None), order, "by the loader's own symbol");
     }
 
     #[test]

@@ -105,10 +105,7 @@ fn parse_name(name: &[u8]) -> RegionName {
         Some(path) => (path, true),
         None => (name, false),
     };
-    RegionName::File {
-        path: PathBuf::from(OsString::from_vec(unescape_newlines(path))),
-        deleted,
-    }
+    RegionName::File { path: PathBuf::from(OsString::from_vec(unescape_newlines(path))), deleted }
 }
 
 fn unescape_newlines(path: &[u8]) -> Vec<u8> {
@@ -134,18 +131,9 @@ mod tests {
     fn parses_files_with_blanks_newlines_and_deletions() {
         let line = b"7f0000001000-7f0000003000 r-xp 00001000 fe:00 1234    /opt/a b/lib\\012x.so (deleted)";
         let region = parse_line(line).unwrap();
-        assert_eq!(
-            (region.start, region.end, region.offset),
-            (0x7f00_0000_1000, 0x7f00_0000_3000, 0x1000)
-        );
+        assert_eq!((region.start, region.end, region.offset), (0x7f00_0000_1000, 0x7f00_0000_3000, 0x1000));
         assert!(region.permissions.execute && !region.permissions.write && !region.permissions.shared);
-        assert_eq!(
-            region.name,
-            RegionName::File {
-                path: PathBuf::from("/opt/a b/lib\nx.so"),
-                deleted: true
-            }
-        );
+        assert_eq!(region.name, RegionName::File { path: PathBuf::from("/opt/a b/lib\nx.so"), deleted: true });
     }
 
     #[test]
@@ -161,10 +149,6 @@ mod tests {
     fn reads_its_own_maps() {
         let regions = read(Pid(std::process::id())).unwrap();
         let own = std::env::current_exe().unwrap();
-        assert!(
-            regions
-                .iter()
-                .any(|region| region.permissions.execute && region.path() == Some(&own))
-        );
+        assert!(regions.iter().any(|region| region.permissions.execute && region.path() == Some(&own)));
     }
 }

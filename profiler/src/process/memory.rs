@@ -35,10 +35,7 @@ pub trait Memory {
     /// Reads `length` bytes; refuses more than `limit` without reading.
     fn bytes(&self, address: u64, length: usize, limit: usize) -> io::Result<Vec<u8>> {
         if length > limit {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("length {length} is over {limit}"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("length {length} is over {limit}")));
         }
         let mut bytes = vec![0; length];
         self.read(address, &mut bytes)?;
@@ -57,9 +54,7 @@ impl ProcessMemory {
     ///
     /// The handle stays bound to the address space of this moment: after an exec reads fail or return zero bytes.
     pub fn open(pid: Pid) -> io::Result<Self> {
-        Ok(Self {
-            file: File::open(format!("/proc/{pid}/mem"))?,
-        })
+        Ok(Self { file: File::open(format!("/proc/{pid}/mem"))? })
     }
 }
 

@@ -49,9 +49,6 @@ mod tests {
     fn a_longer_list_is_refused() {
         let read = |text: &str| super::vec::<_, u8, 3>(&mut serde_json::Deserializer::from_str(text));
         assert_eq!(read("[1,2,3]").unwrap(), [1, 2, 3]);
-        assert_eq!(
-            read("[1,2,3,4]").unwrap_err().to_string(),
-            "a list has more than 3 entries at line 1 column 9"
-        );
+        assert_eq!(read("[1,2,3,4]").unwrap_err().to_string(), "a list has more than 3 entries at line 1 column 9");
     }
 }

@@ -46,19 +46,8 @@ impl ProfileBuilder {
 
     /// A profile that knows the empty stack and nothing else.
     pub fn new() -> Self {
-        let profile = Profile {
-            stacks: vec![StackNode {
-                parent: Self::ROOT,
-                frame: 0,
-            }],
-            ..Profile::default()
-        };
-        Self {
-            profile,
-            string_ids: HashMap::new(),
-            frame_ids: HashMap::new(),
-            stack_ids: HashMap::new(),
-        }
+        let profile = Profile { stacks: vec![StackNode { parent: Self::ROOT, frame: 0 }], ..Profile::default() };
+        Self { profile, string_ids: HashMap::new(), frame_ids: HashMap::new(), stack_ids: HashMap::new() }
     }
 
     /// The id of a text; over [`MAX_TEXT`] bytes its middle is cut out.
@@ -75,13 +64,7 @@ impl ProfileBuilder {
 
     /// The id of a frame. `file` is empty for a marker; `line` and `first_line` are 0 where there is none.
     pub fn frame(&mut self, kind: FrameKind, function: &str, file: &str, line: u32, first_line: u32) -> FrameId {
-        let frame = Frame {
-            kind,
-            function: self.string(function),
-            file: self.string(file),
-            line,
-            first_line,
-        };
+        let frame = Frame { kind, function: self.string(function), file: self.string(file), line, first_line };
         if let Some(&id) = self.frame_ids.get(&frame) {
             return id;
         }
@@ -112,15 +95,7 @@ impl ProfileBuilder {
 
     /// Replaces everything but the interned tables, and hands out the profile as it now is, without copying it.
     pub fn snapshot(&mut self, readings: Readings) -> &Profile {
-        let Readings {
-            trace,
-            processes,
-            blocks,
-            pools,
-            mappings,
-            timeline,
-            quality,
-        } = readings;
+        let Readings { trace, processes, blocks, pools, mappings, timeline, quality } = readings;
         let profile = &mut self.profile;
         profile.trace = trace;
         profile.processes = processes;
@@ -164,30 +139,12 @@ fn bounded(text: &str) -> Cow<'_, str> {
 pub(crate) fn sample() -> Profile {
     let mut builder = ProfileBuilder::new();
     let main = builder.frame(FrameKind::Own, "main", "/srv/app.py", 3, 1);
-    let leaf = builder.frame(
-        FrameKind::Stdlib,
-        "loads",
-        "/usr/lib/python3.11/json/__init__.py",
-        346,
-        299,
-    );
+    let leaf = builder.frame(FrameKind::Stdlib, "loads", "/usr/lib/python3.11/json/__init__.py", 346, 299);
     let stack = builder.stack(&[main, leaf]);
     let readings = Readings {
-        processes: vec![Process {
-            pid: 7,
-            ..Process::default()
-        }],
-        blocks: vec![BlockRow {
-            stack,
-            alloc_objects: 1,
-            alloc_space: 600,
-            ..BlockRow::default()
-        }],
-        pools: vec![PoolRow {
-            stack,
-            opened: 1,
-            ..PoolRow::default()
-        }],
+        processes: vec![Process { pid: 7, ..Process::default() }],
+        blocks: vec![BlockRow { stack, alloc_objects: 1, alloc_space: 600, ..BlockRow::default() }],
+        pools: vec![PoolRow { stack, opened: 1, ..PoolRow::default() }],
         mappings: vec![MappingRow {
             process: 0,
             stack,
@@ -225,9 +182,7 @@ mod tests {
     #[test]
     fn a_shared_prefix_is_stored_once() {
         let mut builder = ProfileBuilder::new();
-        let frames: Vec<_> = (0..10)
-            .map(|line| builder.frame(FrameKind::Own, "f", "x.py", line, 0))
-            .collect();
+        let frames: Vec<_> = (0..10).map(|line| builder.frame(FrameKind::Own, "f", "x.py", line, 0)).collect();
         builder.stack(&frames);
         builder.stack(&frames[..9]);
         assert_eq!(builder.profile().stacks.len(), 11);

@@ -99,10 +99,7 @@ pub fn encode(out: &mut dyn Write, profile: &Profile) -> io::Result<()> {
 /// # Errors
 /// See [`ReadError`].
 pub fn read(path: &Path) -> Result<Profile, ReadError> {
-    let cannot = |source| ReadError::CannotRead {
-        path: path.to_owned(),
-        source,
-    };
+    let cannot = |source| ReadError::CannotRead { path: path.to_owned(), source };
     let file = File::open(path).map_err(cannot)?;
     if file.metadata().map_err(cannot)?.is_dir() {
         return Err(cannot(io::ErrorKind::IsADirectory.into()));
@@ -117,14 +114,8 @@ pub fn read(path: &Path) -> Result<Profile, ReadError> {
 pub fn decode(mut bytes: impl BufRead, path: &Path) -> Result<Profile, ReadError> {
     check_head(&mut bytes, path)?;
     let profile = decode_json(&mut bytes, path, MAX_JSON)?;
-    let rest = bytes.fill_buf().map_err(|source| ReadError::CannotRead {
-        path: path.to_owned(),
-        source,
-    })?;
-    let corrupt = |what: String| ReadError::Corrupt {
-        path: path.to_owned(),
-        what,
-    };
+    let rest = bytes.fill_buf().map_err(|source| ReadError::CannotRead { path: path.to_owned(), source })?;
+    let corrupt = |what: String| ReadError::Corrupt { path: path.to_owned(), what };
     if !rest.is_empty() {
         return Err(corrupt("bytes after its end".to_owned()));
     }
@@ -135,40 +126,23 @@ pub fn decode(mut bytes: impl BufRead, path: &Path) -> Result<Profile, ReadError
 fn check_head(bytes: &mut impl BufRead, path: &Path) -> Result<(), ReadError> {
     let mut head = Vec::with_capacity(12);
     let read = bytes.by_ref().take(12).read_to_end(&mut head);
-    read.map_err(|source| ReadError::CannotRead {
-        path: path.to_owned(),
-        source,
-    })?;
+    read.map_err(|source| ReadError::CannotRead { path: path.to_owned(), source })?;
     let known = head.len().min(MAGIC.len());
     if head.is_empty() || head[..known] != MAGIC[..known] {
         return Err(ReadError::NotAProfile(path.to_owned()));
     }
-    let Some(version) = head
-        .get(8..12)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(u32::from_le_bytes)
-    else {
+    let Some(version) = head.get(8..12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes) else {
         return Err(ReadError::Truncated(path.to_owned()));
     };
     match version {
         FORMAT_VERSION => Ok(()),
-        found if found > FORMAT_VERSION => Err(ReadError::LaterVersion {
-            path: path.to_owned(),
-            found,
-        }),
-        found => Err(ReadError::Corrupt {
-            path: path.to_owned(),
-            what: format!("format {found}"),
-        }),
+        found if found > FORMAT_VERSION => Err(ReadError::LaterVersion { path: path.to_owned(), found }),
+        found => Err(ReadError::Corrupt { path: path.to_owned(), what: format!("format {found}") }),
     }
 }
 
 fn decode_json(bytes: &mut impl BufRead, path: &Path, most: u64) -> Result<Profile, ReadError> {
-    let mut limited = Limited {
-        inner: GzDecoder::new(bytes),
-        left: most,
-        exceeded: false,
-    };
+    let mut limited = Limited { inner: GzDecoder::new(bytes), left: most, exceeded: false };
     let mut json = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 16, &mut limited));
     let parsed = serde::Deserialize::deserialize(&mut json)
         // Reading on to the end is what makes the decoder compare gzip's checksum and length.
@@ -176,28 +150,20 @@ fn decode_json(bytes: &mut impl BufRead, path: &Path, most: u64) -> Result<Profi
     drop(json);
     parsed.map_err(|error| {
         let path = path.to_owned();
-        if limited.exceeded {
-            ReadError::TooLarge(path)
-        } else {
-            parse_error(path, error)
-        }
+        if limited.exceeded { ReadError::TooLarge(path) } else { parse_error(path, error) }
     })
 }
 
 fn parse_error(path: PathBuf, error: serde_json::Error) -> ReadError {
     if !error.is_io() {
-        return ReadError::Corrupt {
-            path,
-            what: error.to_string(),
-        };
+        return ReadError::Corrupt { path, what: error.to_string() };
     }
     let source = io::Error::from(error);
     match source.kind() {
         io::ErrorKind::UnexpectedEof => ReadError::Truncated(path),
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => ReadError::Corrupt {
-            path,
-            what: source.to_string(),
-        },
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            ReadError::Corrupt { path, what: source.to_string() }
+        }
         _ => ReadError::CannotRead { path, source },
     }
 }
@@ -258,11 +224,7 @@ mod tests {
         let path = folder.path().join("a.pyalloc");
         write(&path, &sample(), None).unwrap();
         assert_eq!(read(&path).unwrap(), sample());
-        assert_eq!(
-            std::fs::read(&path).unwrap(),
-            encoded(),
-            "the same profile gives the same bytes"
-        );
+        assert_eq!(std::fs::read(&path).unwrap(), encoded(), "the same profile gives the same bytes");
     }
 
     #[test]
@@ -270,11 +232,7 @@ mod tests {
         let bytes = encoded();
         for length in 1..bytes.len() {
             let error = read_bytes(&bytes[..length]).unwrap_err();
-            assert!(
-                matches!(error, ReadError::Truncated(_)),
-                "{length} of {}: {error}",
-                bytes.len()
-            );
+            assert!(matches!(error, ReadError::Truncated(_)), "{length} of {}: {error}", bytes.len());
         }
     }
 
@@ -295,41 +253,16 @@ mod tests {
 
     #[test]
     fn each_bad_file_has_its_sentence() {
-        check(
-            b"",
-            "x.pyalloc is not a pyalloc profile: give a file that `pyalloc trace -o` wrote",
-        );
-        check(
-            b"\x7fELF",
-            "x.pyalloc is not a pyalloc profile: give a file that `pyalloc trace -o` wrote",
-        );
-        check(
-            b"pyall",
-            "the profile x.pyalloc is truncated: copy it again, or record a new one",
-        );
+        check(b"", "x.pyalloc is not a pyalloc profile: give a file that `pyalloc trace -o` wrote");
+        check(b"\x7fELF", "x.pyalloc is not a pyalloc profile: give a file that `pyalloc trace -o` wrote");
+        check(b"pyall", "the profile x.pyalloc is truncated: copy it again, or record a new one");
         let later = [&MAGIC[..], &9_u32.to_le_bytes()].concat();
-        check(
-            &later,
-            "x.pyalloc was written by a later pyalloc (format 9, this one reads up to 1): update pyalloc",
-        );
+        check(&later, "x.pyalloc was written by a later pyalloc (format 9, this one reads up to 1): update pyalloc");
         let mut longer = encoded();
         longer.push(b'!');
-        check(
-            &longer,
-            "the profile x.pyalloc is corrupt (bytes after its end): copy it again, or record a new one",
-        );
-        assert!(
-            read_bytes(&gzipped(b"{}"))
-                .unwrap_err()
-                .to_string()
-                .contains("corrupt (missing field `trace`")
-        );
-        assert!(
-            read_bytes(&gzipped(b"{\"trace\":"))
-                .unwrap_err()
-                .to_string()
-                .contains("corrupt (EOF while parsing")
-        );
+        check(&longer, "the profile x.pyalloc is corrupt (bytes after its end): copy it again, or record a new one");
+        assert!(read_bytes(&gzipped(b"{}")).unwrap_err().to_string().contains("corrupt (missing field `trace`"));
+        assert!(read_bytes(&gzipped(b"{\"trace\":")).unwrap_err().to_string().contains("corrupt (EOF while parsing"));
     }
 
     #[test]
@@ -338,12 +271,7 @@ mod tests {
         profile.stacks[2].parent = 2;
         let mut bytes = Vec::new();
         encode(&mut bytes, &profile).unwrap();
-        assert!(
-            read_bytes(&bytes)
-                .unwrap_err()
-                .to_string()
-                .contains("corrupt (stack 2 stands before its caller)")
-        );
+        assert!(read_bytes(&bytes).unwrap_err().to_string().contains("corrupt (stack 2 stands before its caller)"));
     }
 
     #[test]

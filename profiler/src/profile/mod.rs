@@ -112,6 +112,19 @@ pub struct Process {
     pub rss_peak: u64,
     /// How the trace of this process ended.
     pub end: End,
+    /// The process that made it, if that is traced too: index into [`Profile::processes`].
+    pub parent: Option<u32>,
+    /// Milliseconds from the start of the trace to when this process was seen first; 0 if it was there already.
+    pub seen_at_ms: u64,
+    /// Milliseconds from the start of the trace to its end; `None` while it runs.
+    pub ended_at_ms: Option<u64>,
+    /// For a process forked or executed during the trace: microseconds until its probes were on. What it allocated
+    /// in between is not counted.
+    pub unprobed_us: u64,
+    /// Proportional set size at the last reading, bytes: shared pages divided among their users; 0 if not read.
+    pub pss_end: u64,
+    /// Unique set size at the last reading, bytes: pages of this process alone; 0 if not read.
+    pub uss_end: u64,
 }
 
 /// How the trace of a process ended.

@@ -84,12 +84,7 @@ pub struct Meaning {
 pub fn counts(value: impl Fn(Counter) -> u64) -> Vec<Count> {
     let count = |counter| {
         let Meaning { name, class, sentence } = meaning(counter)?;
-        Some(Count {
-            name: name.to_owned(),
-            class,
-            value: value(counter),
-            meaning: sentence.to_owned(),
-        })
+        Some(Count { name: name.to_owned(), class, value: value(counter), meaning: sentence.to_owned() })
     };
     Counter::ALL.into_iter().filter_map(count).collect()
 }
@@ -98,11 +93,7 @@ pub fn counts(value: impl Fn(Counter) -> u64) -> Vec<Count> {
 pub const fn meaning(counter: Counter) -> Option<Meaning> {
     use CountClass::{Dropped, Seen, Truncated, Unknown, Unmatched};
     let (name, class, sentence) = match counter {
-        Counter::EntryHits => (
-            "entry_hits",
-            Seen,
-            "calls of probed functions, calls inside others included",
-        ),
+        Counter::EntryHits => ("entry_hits", Seen, "calls of probed functions, calls inside others included"),
         Counter::ReturnHits => ("return_hits", Seen, "returns of probed functions"),
         Counter::Allocations => ("allocations", Seen, "blocks counted as allocated"),
         Counter::Frees => ("frees", Seen, "blocks given back that were counted as allocated"),
@@ -111,16 +102,10 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Unmatched,
             "frees of blocks allocated before the trace started, or whose allocation was dropped; they change no sum",
         ),
-        Counter::Nested => (
-            "nested",
-            Seen,
-            "calls made inside another allocation function, counted there and not twice",
-        ),
-        Counter::Refused => (
-            "refused",
-            Seen,
-            "allocations that the allocator refused for want of memory",
-        ),
+        Counter::Nested => {
+            ("nested", Seen, "calls made inside another allocation function, counted there and not twice")
+        }
+        Counter::Refused => ("refused", Seen, "allocations that the allocator refused for want of memory"),
         Counter::BlockMapFull => (
             "block_map_full",
             Dropped,
@@ -152,21 +137,40 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Seen,
             "blocks given back by a function that is not probed, noticed when their address was handed out again",
         ),
-        Counter::PoolsOpened => (
-            "pools_opened",
+        Counter::InheritedFrees => (
+            "inherited_frees",
             Seen,
-            "pools for small objects opened by CPython's object allocator",
+            "frees of blocks inherited from a parent process, which still has its own; they change no sum",
         ),
+        Counter::ForksNotFollowed => {
+            ("forks_not_followed", Dropped, "forked processes that are not traced, because there were too many")
+        }
+        Counter::NativeWalks => ("native_walks", Seen, "call paths whose native frames were walked"),
+        Counter::NativeFrames => ("native_frames", Seen, "native frames walked"),
+        Counter::NativeUnmapped => (
+            "native_unmapped",
+            Unknown,
+            "native frames missing above code that was mapped after the last look at the process",
+        ),
+        Counter::NativeNoTable => {
+            ("native_no_table", Unknown, "native frames missing above code that carries no unwinding information")
+        }
+        Counter::NativeUnsupported => {
+            ("native_unsupported", Unknown, "native frames missing above code whose unwinding rules are of a rare kind")
+        }
+        Counter::NativeReadFailed => {
+            ("native_read_failed", Unknown, "native frames missing because the stack could not be read")
+        }
+        Counter::NativeTruncated => {
+            ("native_truncated", Truncated, "events with more native frames than are walked: the innermost are right")
+        }
+        Counter::PoolsOpened => ("pools_opened", Seen, "pools for small objects opened by CPython's object allocator"),
         Counter::PoolMapFull => (
             "pool_map_full",
             Dropped,
             "pools lost because too many were in use; surviving small objects are too low by them",
         ),
-        Counter::MappingEvents => (
-            "mapping_events",
-            Seen,
-            "changes of the address space: mmap, munmap, mremap, brk",
-        ),
+        Counter::MappingEvents => ("mapping_events", Seen, "changes of the address space: mmap, munmap, mremap, brk"),
         Counter::Walks => ("walks", Seen, "call paths walked"),
         Counter::Frames => ("frames", Seen, "Python frames walked"),
         Counter::Truncated => (
@@ -179,16 +183,12 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Unknown,
             "events in threads that do not run Python (a library's own threads); counted without a Python path",
         ),
-        Counter::NoInterpreter => (
-            "no_interpreter",
-            Unknown,
-            "events before the interpreter was up; counted without a Python path",
-        ),
-        Counter::ReadFailed => (
-            "read_failed",
-            Unknown,
-            "events whose call path could not be read to its end; the frames shown are right",
-        ),
+        Counter::NoInterpreter => {
+            ("no_interpreter", Unknown, "events before the interpreter was up; counted without a Python path")
+        }
+        Counter::ReadFailed => {
+            ("read_failed", Unknown, "events whose call path could not be read to its end; the frames shown are right")
+        }
         Counter::ThreadMismatch => (
             "thread_mismatch",
             Unknown,
@@ -199,11 +199,9 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Unknown,
             "events in Python threads that were between two calls into Python; counted without a Python path",
         ),
-        Counter::CodeDeaths => (
-            "code_deaths",
-            Seen,
-            "code objects that died; their addresses are told apart from then on",
-        ),
+        Counter::CodeDeaths => {
+            ("code_deaths", Seen, "code objects that died; their addresses are told apart from then on")
+        }
         Counter::BodyNanos => return None,
     };
     Some(Meaning { name, class, sentence })
@@ -218,11 +216,7 @@ mod tests {
         let counts = counts(|counter| counter as u64);
         let names: std::collections::BTreeSet<_> = counts.iter().map(|count| count.name.clone()).collect();
         assert_eq!(names.len(), counts.len());
-        assert_eq!(
-            counts.len(),
-            Counter::ALL.len() - 1,
-            "only the time spent is not a count"
-        );
+        assert_eq!(counts.len(), Counter::ALL.len() - 1, "only the time spent is not a count");
         assert!(counts.iter().all(|count| count.meaning.len() > 10));
         assert_eq!(counts[7].name, "block_map_full");
         assert_eq!(counts[7].value, Counter::BlockMapFull as u64);

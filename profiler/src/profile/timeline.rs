@@ -16,10 +16,7 @@ pub struct Timeline {
 
 impl Default for Timeline {
     fn default() -> Self {
-        Self {
-            points: Vec::new(),
-            most: TIMELINE_POINTS,
-        }
+        Self { points: Vec::new(), most: TIMELINE_POINTS }
     }
 }
 
@@ -40,8 +37,7 @@ impl Timeline {
         }
         // A process keeps up to three points at least: with eight each, there is always room gained.
         self.most = TIMELINE_POINTS.max(8 * by_process.len());
-        self.points
-            .extend(by_process.into_values().flat_map(|points| halved(&points)));
+        self.points.extend(by_process.into_values().flat_map(|points| halved(&points)));
         self.points.sort_by_key(|point| (point.at_ms, point.process));
     }
 
@@ -55,22 +51,13 @@ fn halved(points: &[TimelinePoint]) -> Vec<TimelinePoint> {
     let [first, inner @ .., last] = points else {
         return points.to_vec();
     };
-    let inner = inner
-        .chunks(2)
-        .map(|pair| pair.iter().copied().reduce(join).unwrap_or(pair[0]));
-    std::iter::once(*first)
-        .chain(inner)
-        .chain(std::iter::once(*last))
-        .collect()
+    let inner = inner.chunks(2).map(|pair| pair.iter().copied().reduce(join).unwrap_or(pair[0]));
+    std::iter::once(*first).chain(inner).chain(std::iter::once(*last)).collect()
 }
 
 /// The peaks of both, so that a merge never hides one; the sums as of the later.
 fn join(earlier: TimelinePoint, later: TimelinePoint) -> TimelinePoint {
-    TimelinePoint {
-        rss: earlier.rss.max(later.rss),
-        live: earlier.live.max(later.live),
-        ..later
-    }
+    TimelinePoint { rss: earlier.rss.max(later.rss), live: earlier.live.max(later.live), ..later }
 }
 
 #[cfg(test)]
@@ -82,21 +69,11 @@ mod tests {
         let mut timeline = Timeline::default();
         for second in 0..86_400_u64 {
             let rss = if second == 40_000 { 999 } else { 100 };
-            let point = TimelinePoint {
-                process: 0,
-                at_ms: second * 1000,
-                rss,
-                live: second,
-                allocated: second,
-            };
+            let point = TimelinePoint { process: 0, at_ms: second * 1000, rss, live: second, allocated: second };
             timeline.push(point);
         }
         let points = timeline.points();
-        assert!(
-            (TIMELINE_POINTS / 2..=TIMELINE_POINTS).contains(&points.len()),
-            "{}",
-            points.len()
-        );
+        assert!((TIMELINE_POINTS / 2..=TIMELINE_POINTS).contains(&points.len()), "{}", points.len());
         assert_eq!((points[0].at_ms, points[points.len() - 1].at_ms), (0, 86_399_000));
         assert_eq!(points.iter().map(|point| point.rss).max(), Some(999));
         assert!(points.is_sorted_by_key(|point| point.at_ms));
@@ -107,11 +84,7 @@ mod tests {
         let mut timeline = Timeline::default();
         for at_ms in 0..20 {
             for process in 0..1000 {
-                timeline.push(TimelinePoint {
-                    process,
-                    at_ms,
-                    ..TimelinePoint::default()
-                });
+                timeline.push(TimelinePoint { process, at_ms, ..TimelinePoint::default() });
             }
         }
         assert!(timeline.points().len() <= 8 * 1000);

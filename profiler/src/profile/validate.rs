@@ -11,11 +11,7 @@ pub(super) fn validate(profile: &Profile) -> Result<(), String> {
 
 fn check_frames(profile: &Profile) -> Result<(), String> {
     let known = |id: StringId| (id as usize) < profile.strings.len();
-    match profile
-        .frames
-        .iter()
-        .position(|frame| !known(frame.function) || !known(frame.file))
-    {
+    match profile.frames.iter().position(|frame| !known(frame.function) || !known(frame.file)) {
         Some(row) => Err(format!("frame {row} names a string that is not there")),
         None => Ok(()),
     }
@@ -56,22 +52,10 @@ fn check_rows(profile: &Profile) -> Result<(), String> {
         Some(row) => Err(format!("{table} {row} names a process or a stack that is not there")),
         None => Ok(()),
     };
-    complain(
-        "block row",
-        profile.blocks.iter().position(|row| !fits(row.process, row.stack)),
-    )?;
-    complain(
-        "pool row",
-        profile.pools.iter().position(|row| !fits(row.process, row.stack)),
-    )?;
-    complain(
-        "mapping row",
-        profile.mappings.iter().position(|row| !fits(row.process, row.stack)),
-    )?;
-    complain(
-        "timeline point",
-        profile.timeline.iter().position(|point| !process_exists(point.process)),
-    )
+    complain("block row", profile.blocks.iter().position(|row| !fits(row.process, row.stack)))?;
+    complain("pool row", profile.pools.iter().position(|row| !fits(row.process, row.stack)))?;
+    complain("mapping row", profile.mappings.iter().position(|row| !fits(row.process, row.stack)))?;
+    complain("timeline point", profile.timeline.iter().position(|point| !process_exists(point.process)))
 }
 
 #[cfg(test)]
@@ -90,29 +74,14 @@ mod tests {
     #[test]
     fn every_id_is_checked() {
         check(|p| p.frames[1].file = 99, "frame 1 names a string that is not there");
-        check(
-            |p| p.frames[0].function = u32::MAX,
-            "frame 0 names a string that is not there",
-        );
+        check(|p| p.frames[0].function = u32::MAX, "frame 0 names a string that is not there");
         check(|p| p.stacks[0].parent = 1, "the first stack is not the root");
         check(|p| p.stacks[2].parent = 2, "stack 2 stands before its caller");
         check(|p| p.stacks[1].frame = 99, "stack 1 names a frame that is not there");
-        check(
-            |p| p.blocks[0].stack = 99,
-            "block row 0 names a process or a stack that is not there",
-        );
-        check(
-            |p| p.pools[0].process = 1,
-            "pool row 0 names a process or a stack that is not there",
-        );
-        check(
-            |p| p.mappings[0].stack = 99,
-            "mapping row 0 names a process or a stack that is not there",
-        );
-        check(
-            |p| p.timeline[0].process = 7,
-            "timeline point 0 names a process or a stack that is not there",
-        );
+        check(|p| p.blocks[0].stack = 99, "block row 0 names a process or a stack that is not there");
+        check(|p| p.pools[0].process = 1, "pool row 0 names a process or a stack that is not there");
+        check(|p| p.mappings[0].stack = 99, "mapping row 0 names a process or a stack that is not there");
+        check(|p| p.timeline[0].process = 7, "timeline point 0 names a process or a stack that is not there");
     }
 
     #[test]
@@ -127,10 +96,7 @@ mod tests {
 
     #[test]
     fn an_empty_profile_is_valid_and_a_row_without_stacks_is_not() {
-        let mut profile = Profile {
-            processes: vec![Process::default()],
-            ..Profile::default()
-        };
+        let mut profile = Profile { processes: vec![Process::default()], ..Profile::default() };
         assert_eq!(validate(&profile), Ok(()));
         profile.blocks.push(BlockRow::default());
         assert!(validate(&profile).is_err());

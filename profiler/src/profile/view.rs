@@ -101,11 +101,7 @@ impl Profile {
     /// Sums over the mapping ledger, over all processes; of one origin, or of all.
     pub fn mapping_totals(&self, origin: Option<MappingOrigin>) -> MappingTotals {
         let mut totals = MappingTotals::default();
-        for row in self
-            .mappings
-            .iter()
-            .filter(|row| origin.is_none_or(|origin| row.origin == origin))
-        {
+        for row in self.mappings.iter().filter(|row| origin.is_none_or(|origin| row.origin == origin)) {
             add(&mut totals.alloc_objects, row.alloc_objects);
             add(&mut totals.alloc_space, row.alloc_space);
             add(&mut totals.inuse_objects, row.inuse_objects);
@@ -137,15 +133,9 @@ mod tests {
     #[test]
     fn sums_saturate() {
         let mut profile = sample();
-        profile.blocks.push(super::super::BlockRow {
-            alloc_space: u64::MAX,
-            ..profile.blocks[0]
-        });
+        profile.blocks.push(super::super::BlockRow { alloc_space: u64::MAX, ..profile.blocks[0] });
         assert_eq!(profile.heap_totals().alloc_space, u64::MAX);
-        assert_eq!(
-            profile.mapping_totals(Some(MappingOrigin::File)),
-            MappingTotals::default()
-        );
+        assert_eq!(profile.mapping_totals(Some(MappingOrigin::File)), MappingTotals::default());
         assert_eq!(profile.mapping_totals(None).inuse_space, 4096);
     }
 }

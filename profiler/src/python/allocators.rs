@@ -116,7 +116,7 @@ pub enum NoPools {
     Version(u8),
     #[error("small objects come from the C library (PYTHONMALLOC=malloc) and are counted there")]
     CLibrary,
-    #[error("small objects come from mimalloc, which has no pools: they are not counted")]
+    #[error("small objects come from mimalloc, which has no pools: every call is counted instead")]
     Mimalloc,
     #[error("another allocator has replaced pymalloc: its small objects are not counted")]
     Foreign,
@@ -138,13 +138,7 @@ impl Allocators {
             outer if interpreter.image.is_code(outer.malloc()) => Hooks::Interpreter,
             outer => Hooks::Foreign(outer.malloc()),
         };
-        Ok(Self {
-            raw,
-            mem,
-            object,
-            object_allocator: object_allocator(interpreter, &raw, &mem, &object),
-            hooks,
-        })
+        Ok(Self { raw, mem, object, object_allocator: object_allocator(interpreter, &raw, &mem, &object), hooks })
     }
 
     /// Address in the file's own terms of `allocate_from_new_pool`, which pymalloc calls once for each pool it opens
@@ -161,10 +155,21 @@ impl Allocators {
         let image = interpreter.image;
         let entry = image.vaddr_of(self.object.malloc()).ok_or(NoPools::NotFound)?;
         let length = self.body_length(image, entry);
-        let body = image
-            .bytes_at(entry)
-            .and_then(|bytes| bytes.get(..length.min(bytes.len())));
+        let body = image.bytes_at(entry).and_then(|bytes| bytes.get(..length.min(bytes.len())));
         first_inner_call(image, entry, body.unwrap_or_default()).ok_or(NoPools::NotFound)
+    }
+
+    /// The tables whose functions are mimalloc's, with the beginning of their functions' names. Their blocks never
+    /// reach the C library.
+    pub fn mimalloc_tables(&self, interpreter: &Interpreter<'_>) -> Vec<(&'static str, Table)> {
+        if self.object_allocator != ObjectAllocator::Mimalloc {
+            return Vec::new();
+        }
+        let mut tables = vec![("_PyMem_Mi", self.mem), ("_PyObject_Mi", self.object)];
+        if interpreter.free_threaded && interpreter.minor >= RAW_MIMALLOC_MINOR {
+            tables.push(("_PyMem_MiRaw", self.raw));
+        }
+        tables
     }
 
     /// Bytes of a function at most: it ends before the next known one begins.
@@ -175,17 +180,21 @@ impl Allocators {
             .filter_map(|address| image.vaddr_of(address));
         let exported = image.exports().map(|(_, symbol)| symbol.vaddr);
         let next = neighbours.chain(exported).filter(|&vaddr| vaddr > entry).min();
-        next.and_then(|next| usize::try_from(next - entry).ok())
-            .map_or(MAX_BODY, |length| length.min(MAX_BODY))
+        next.and_then(|next| usize::try_from(next - entry).ok()).map_or(MAX_BODY, |length| length.min(MAX_BODY))
     }
 }
+
+/// What mimalloc means for the reader of a report.
+pub const MIMALLOC_NOTE: &str = "this python's objects come from mimalloc, which has no pools: every block is counted \
+    at its call, small ones too, and tracing costs more for it";
+
+/// Since this minor version the raw domain of free-threaded builds is mimalloc's too (`_PyMem_MiRawMalloc`).
+const RAW_MIMALLOC_MINOR: u8 = 15;
 
 /// Whether the build has pymalloc inlined into its callers, so that probes on the allocator's functions see next to
 /// none of the small objects (GCC with a profile: Debian's python3, docker's official images).
 pub fn inlines_pymalloc(image: &Image) -> bool {
-    image
-        .export("PyObject_Malloc")
-        .is_some_and(|symbol| symbol.size >= INLINED_SIZE)
+    image.export("PyObject_Malloc").is_some_and(|symbol| symbol.size >= INLINED_SIZE)
 }
 
 /// What `inlines_pymalloc` means for the reader of a report.
@@ -193,11 +202,7 @@ pub const INLINED_NOTE: &str = "this python is a profile-optimised build that al
     callers: blocks of up to 512 bytes are counted by the pools they open, larger ones each";
 
 fn object_allocator(interpreter: &Interpreter<'_>, raw: &Table, mem: &Table, object: &Table) -> ObjectAllocator {
-    let own = object.context == 0
-        && object
-            .functions
-            .iter()
-            .all(|&address| interpreter.image.is_code(address));
+    let own = object.context == 0 && object.functions.iter().all(|&address| interpreter.image.is_code(address));
     match () {
         () if object.malloc() == raw.malloc() => ObjectAllocator::CLibrary,
         () if !own => ObjectAllocator::Foreign,
@@ -216,18 +221,9 @@ struct Domain {
     wrapper: &'static str,
 }
 
-const RAW: Domain = Domain {
-    index: 0,
-    wrapper: "PyMem_RawMalloc",
-};
-const MEM: Domain = Domain {
-    index: 1,
-    wrapper: "PyMem_Malloc",
-};
-const OBJECT: Domain = Domain {
-    index: 2,
-    wrapper: "PyObject_Malloc",
-};
+const RAW: Domain = Domain { index: 0, wrapper: "PyMem_RawMalloc" };
+const MEM: Domain = Domain { index: 1, wrapper: "PyMem_Malloc" };
+const OBJECT: Domain = Domain { index: 2, wrapper: "PyObject_Malloc" };
 
 /// Bytes of a `PyMemAllocatorEx`.
 const TABLE_SIZE: u64 = 40;
@@ -275,16 +271,8 @@ impl<M: Memory> Reader<'_, M> {
     /// A table, if its four functions lie in executable mappings.
     fn table(&self, address: u64) -> Option<Table> {
         let word = |index: u64| self.memory.u64(address.checked_add(index * 8)?).ok();
-        let table = Table {
-            address,
-            context: word(0)?,
-            functions: [word(1)?, word(2)?, word(3)?, word(4)?],
-        };
-        table
-            .functions
-            .iter()
-            .all(|&pointer| self.is_code(pointer))
-            .then_some(table)
+        let table = Table { address, context: word(0)?, functions: [word(1)?, word(2)?, word(3)?, word(4)?] };
+        table.functions.iter().all(|&pointer| self.is_code(pointer)).then_some(table)
     }
 
     /// The table below hooks. Hooks keep what they replaced where their context points to: tracemalloc and memray the
@@ -307,9 +295,7 @@ impl<M: Memory> Reader<'_, M> {
 
     fn is_code(&self, address: u64) -> bool {
         let after = self.regions.partition_point(|region| region.end <= address);
-        self.regions
-            .get(after)
-            .is_some_and(|region| region.start <= address && region.permissions.execute)
+        self.regions.get(after).is_some_and(|region| region.start <= address && region.permissions.execute)
     }
 }
 
@@ -367,15 +353,9 @@ mod tests {
             }
             let vaddr = open.unwrap();
             let named = is_pool_open(&running, vaddr);
-            println!(
-                "{}: allocate_from_new_pool {vaddr:#x}, by name: {named:?}",
-                program.display()
-            );
+            println!("{}: allocate_from_new_pool {vaddr:#x}, by name: {named:?}", program.display());
             assert_ne!(named, Some(false), "{program:?} {vaddr:#x}");
-            assert!(
-                named.is_some() || program.starts_with("/usr/bin"),
-                "{program:?} has no symbols"
-            );
+            assert!(named.is_some() || program.starts_with("/usr/bin"), "{program:?} has no symbols");
         }
     }
 
@@ -392,17 +372,9 @@ mod tests {
             let debug = Running::start(&program, &[("PYTHONMALLOC", "debug")]);
             assert_eq!(vaddr(&debug), (Hooks::Interpreter, expected), "{program:?} debug");
             let traced = Running::start(&program, &[("PYTHONMALLOC", "debug"), ("PYTHONTRACEMALLOC", "1")]);
-            assert_eq!(
-                vaddr(&traced),
-                (Hooks::Interpreter, expected),
-                "{program:?} tracemalloc"
-            );
+            assert_eq!(vaddr(&traced), (Hooks::Interpreter, expected), "{program:?} tracemalloc");
             let malloc = Running::start(&program, &[("PYTHONMALLOC", "malloc")]);
-            assert_eq!(
-                vaddr(&malloc),
-                (Hooks::None, Err(NoPools::CLibrary)),
-                "{program:?} malloc"
-            );
+            assert_eq!(vaddr(&malloc), (Hooks::None, Err(NoPools::CLibrary)), "{program:?} malloc");
             if plain.interpreter().minor >= 13 {
                 let mimalloc = Running::start(&program, &[("PYTHONMALLOC", "mimalloc")]);
                 let found = vaddr(&mimalloc);

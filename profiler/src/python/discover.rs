@@ -3,13 +3,14 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use profiler_common::config::{ProcessConfig, ThreadSlot};
+use profiler_common::config::{NO_SLOT, ProcessConfig, ThreadSlot};
 
 use super::layout::Layout;
 use super::locate::{Located, NotPython, locate};
 use super::remote::{self, End};
 use super::slot::{self, Libc};
 use super::threads::{self, Thread};
+use super::tls;
 use super::version::Version;
 use crate::process::Pid;
 use crate::process::image::Image;
@@ -83,21 +84,14 @@ impl Interpreter {
 
     fn check(pid: Pid, located: Located) -> Result<Self, NotPython> {
         let version = located.version.clone();
-        let refused = |reason: String| NotPython::Layout {
-            pid,
-            version: version.clone(),
-            reason,
-        };
+        let refused = |reason: String| NotPython::Layout { pid, version: version.clone(), reason };
         let missing = |name: &str| refused(format!("its file does not export {name}"));
         let image = &located.image;
         let runtime = image.address_of("_PyRuntime").ok_or_else(|| missing("_PyRuntime"))?;
         let code_type = image.address_of("PyCode_Type").ok_or_else(|| missing("PyCode_Type"))?;
         let symbol = image.export("_PyRuntime").map_or(0, |symbol| symbol.vaddr);
         let bytes = image.bytes_at(symbol).unwrap_or_default();
-        located
-            .layout
-            .check(bytes)
-            .map_err(|error| refused(error.to_string()))?;
+        located.layout.check(bytes).map_err(|error| refused(error.to_string()))?;
         let state = State::read(&located, runtime, code_type).map_err(refused)?;
         let code_dealloc = code_dealloc(&located, code_type);
         Ok(Self {
@@ -120,7 +114,10 @@ impl Interpreter {
         ProcessConfig {
             slot,
             flags,
+            parent_slot: NO_SLOT,
+            reserved: 0,
             thread_slot: self.thread_slot,
+            current_state: self.layout.runtime.current_state.map_or(0, |at| self.runtime.wrapping_add(at)),
             layout: self.layout.walker(),
         }
     }
@@ -164,21 +161,21 @@ impl State {
     fn attempt(located: &Located, runtime: u64, code_type: u64) -> Result<Self, String> {
         let (memory, layout) = (&located.memory, located.layout);
         let threads = threads::read(memory, layout, runtime).map_err(|error| error.to_string())?;
+        let coded = match layout.runtime.auto_tss_key {
+            None => tls::slot(memory, &located.image, located.libc),
+            Some(_) => None,
+        };
         if threads.is_empty() || !slot::key_created(memory, layout, runtime) {
             return Ok(Self {
                 initialized: false,
-                thread_slot: slot::before_start(layout, runtime, located.libc),
+                thread_slot: slot::before_start(layout, runtime, coded, located.libc),
                 threads: Vec::new(),
             });
         }
         let thread_slot =
-            slot::find(memory, layout, runtime, &threads, located.libc).map_err(|error| error.to_string())?;
+            slot::find(memory, layout, runtime, &threads, coded, located.libc).map_err(|error| error.to_string())?;
         check_frames(memory, layout, code_type, &threads)?;
-        Ok(Self {
-            initialized: true,
-            thread_slot,
-            threads,
-        })
+        Ok(Self { initialized: true, thread_slot, threads })
     }
 }
 
@@ -212,9 +209,5 @@ fn function(image: &Image, address: u64) -> Option<Function> {
     }
     let vaddr = image.vaddr_of(address)?;
     let file_offset = image.file_offset(vaddr)?;
-    Some(Function {
-        address,
-        vaddr,
-        file_offset,
-    })
+    Some(Function { address, vaddr, file_offset })
 }

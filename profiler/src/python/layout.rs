@@ -51,6 +51,8 @@ pub struct Layout {
 pub struct Runtime {
     /// `interpreters.head`: NULL until the interpreter is initialized.
     pub interpreters_head: u64,
+    /// `gilstate.tstate_current`, the state of the thread that holds the GIL; not a global any more since 3.12.
+    pub current_state: Option<u64>,
     /// `autoTSSkey`, {i32 initialized; u32 key}; gone in 3.15.
     pub auto_tss_key: Option<u64>,
     /// The allocators' tables; static variables elsewhere before 3.12.
@@ -149,9 +151,10 @@ const INTERPRETER_OWNERS: u32 = 3;
 const V3_8: Layout = Layout {
     minor: 8,
     free_threaded: false,
-    verified: false,
+    verified: true,
     runtime: Runtime {
         interpreters_head: 32,
+        current_state: Some(1368),
         auto_tss_key: Some(1392),
         allocators: None,
     },
@@ -188,13 +191,7 @@ const V3_8: Layout = Layout {
         tlbc: None,
         version: None,
     },
-    string: StringLayout {
-        length: 16,
-        state: 32,
-        kind_shift: 2,
-        ascii_data: 48,
-        compact_data: 72,
-    },
+    string: StringLayout { length: 16, state: 32, kind_shift: 2, ascii_data: 48, compact_data: 72 },
     bytes: BytesLayout { length: 16, data: 32 },
     object_type: 8,
     type_dealloc: 48,
@@ -203,22 +200,12 @@ const V3_8: Layout = Layout {
     arena_size: 256 << 10,
 };
 
-const V3_9: Layout = Layout {
-    minor: 9,
-    runtime: Runtime {
-        auto_tss_key: Some(584),
-        ..V3_8.runtime
-    },
-    ..V3_8
-};
+const V3_9: Layout =
+    Layout { minor: 9, runtime: Runtime { current_state: Some(568), auto_tss_key: Some(584), ..V3_8.runtime }, ..V3_8 };
 
 const V3_10: Layout = Layout {
     minor: 10,
-    frame: Frame {
-        lasti: 96,
-        lasti_rule: lasti_rule::UNITS,
-        ..V3_9.frame
-    },
+    frame: Frame { lasti: 96, lasti_rule: lasti_rule::UNITS, ..V3_9.frame },
     lines: Format::Ranges,
     pool_size: 16 << 10,
     arena_size: 1 << 20,
@@ -227,9 +214,9 @@ const V3_10: Layout = Layout {
 
 const V3_11: Layout = Layout {
     minor: 11,
-    verified: true,
     runtime: Runtime {
         interpreters_head: 40,
+        current_state: Some(576),
         auto_tss_key: Some(592),
         allocators: None,
     },
@@ -270,43 +257,15 @@ const V3_12: Layout = Layout {
     minor: 12,
     runtime: Runtime {
         interpreters_head: 40,
+        current_state: None,
         auto_tss_key: Some(1544),
-        allocators: Some(Allocators {
-            raw: 96,
-            mem: 136,
-            obj: 176,
-            arena: 360,
-        }),
+        allocators: Some(Allocators { raw: 96, mem: 136, obj: 176, arena: 360 }),
     },
-    interpreter: InterpreterState {
-        threads_head: 72,
-        ..V3_11.interpreter
-    },
-    thread: ThreadState {
-        frame: 0,
-        thread_id: 136,
-        native_thread_id: Some(144),
-        ..V3_11.thread
-    },
-    frame: Frame {
-        code: 0,
-        previous: 8,
-        owner: Some(70),
-        skip_owner_from: INTERPRETER_OWNERS,
-        ..V3_11.frame
-    },
-    code: Code {
-        firstlineno: 68,
-        firsttraceable: Some(176),
-        adaptive: Some(192),
-        version: Some(92),
-        ..V3_11.code
-    },
-    string: StringLayout {
-        ascii_data: 40,
-        compact_data: 56,
-        ..V3_11.string
-    },
+    interpreter: InterpreterState { threads_head: 72, ..V3_11.interpreter },
+    thread: ThreadState { frame: 0, thread_id: 136, native_thread_id: Some(144), ..V3_11.thread },
+    frame: Frame { code: 0, previous: 8, owner: Some(70), skip_owner_from: INTERPRETER_OWNERS, ..V3_11.frame },
+    code: Code { firstlineno: 68, firsttraceable: Some(176), adaptive: Some(192), version: Some(92), ..V3_11.code },
+    string: StringLayout { ascii_data: 40, compact_data: 56, ..V3_11.string },
     ..V3_11
 };
 
@@ -314,38 +273,19 @@ const V3_13: Layout = Layout {
     minor: 13,
     runtime: Runtime {
         interpreters_head: 632,
+        current_state: None,
         auto_tss_key: Some(2160),
-        allocators: Some(Allocators {
-            raw: 704,
-            mem: 744,
-            obj: 784,
-            arena: 976,
-        }),
+        allocators: Some(Allocators { raw: 704, mem: 744, obj: 784, arena: 976 }),
     },
-    interpreter: InterpreterState {
-        next: 7264,
-        threads_head: 7344,
-        code_object_generation: None,
-    },
-    thread: ThreadState {
-        cframe: None,
-        frame: 72,
-        thread_id: 152,
-        native_thread_id: Some(160),
-        ..V3_12.thread
-    },
-    code: Code {
-        firsttraceable: Some(184),
-        adaptive: Some(200),
-        ..V3_12.code
-    },
+    interpreter: InterpreterState { next: 7264, threads_head: 7344, code_object_generation: None },
+    thread: ThreadState { cframe: None, frame: 72, thread_id: 152, native_thread_id: Some(160), ..V3_12.thread },
+    code: Code { firsttraceable: Some(184), adaptive: Some(200), ..V3_12.code },
     ..V3_12
 };
 
 /// The object header has 16 bytes more in free-threaded builds.
 const V3_13T: Layout = Layout {
     free_threaded: true,
-    verified: false,
     code: Code {
         firstlineno: 84,
         filename: 128,
@@ -356,13 +296,7 @@ const V3_13T: Layout = Layout {
         tlbc: None,
         version: Some(108),
     },
-    string: StringLayout {
-        length: 32,
-        state: 48,
-        kind_shift: 2,
-        ascii_data: 56,
-        compact_data: 72,
-    },
+    string: StringLayout { length: 32, state: 48, kind_shift: 2, ascii_data: 56, compact_data: 72 },
     bytes: BytesLayout { length: 32, data: 48 },
     object_type: 24,
     type_dealloc: 64,
@@ -371,59 +305,26 @@ const V3_13T: Layout = Layout {
 
 const V3_14: Layout = Layout {
     minor: 14,
-    verified: false,
     runtime: Runtime {
         interpreters_head: 808,
+        current_state: None,
         auto_tss_key: Some(2336),
-        allocators: Some(Allocators {
-            raw: 880,
-            mem: 920,
-            obj: 960,
-            arena: 1152,
-        }),
+        allocators: Some(Allocators { raw: 880, mem: 920, obj: 960, arena: 1152 }),
     },
-    interpreter: InterpreterState {
-        next: 7272,
-        threads_head: 7344,
-        code_object_generation: Some(7992),
-    },
-    frame: Frame {
-        owner: Some(74),
-        pointer_mask: !3,
-        ..V3_13.frame
-    },
-    code: Code {
-        firsttraceable: Some(192),
-        adaptive: Some(208),
-        ..V3_13.code
-    },
+    interpreter: InterpreterState { next: 7272, threads_head: 7344, code_object_generation: Some(7992) },
+    frame: Frame { owner: Some(74), pointer_mask: !3, ..V3_13.frame },
+    code: Code { firsttraceable: Some(192), adaptive: Some(208), ..V3_13.code },
     ..V3_13
 };
 
 const V3_14T: Layout = Layout {
     minor: 14,
     runtime: V3_14.runtime,
-    interpreter: InterpreterState {
-        code_object_generation: Some(8024),
-        ..V3_14.interpreter
-    },
+    interpreter: InterpreterState { code_object_generation: Some(8024), ..V3_14.interpreter },
     thread: V3_14.thread,
-    frame: Frame {
-        owner: Some(78),
-        tlbc_index: Some(72),
-        lasti_rule: lasti_rule::POINTER_PER_THREAD,
-        ..V3_14.frame
-    },
-    code: Code {
-        firsttraceable: Some(208),
-        adaptive: Some(232),
-        tlbc: Some(224),
-        ..V3_13T.code
-    },
-    string: StringLayout {
-        kind_shift: 8,
-        ..V3_13T.string
-    },
+    frame: Frame { owner: Some(78), tlbc_index: Some(72), lasti_rule: lasti_rule::POINTER_PER_THREAD, ..V3_14.frame },
+    code: Code { firsttraceable: Some(208), adaptive: Some(232), tlbc: Some(224), ..V3_13T.code },
+    string: StringLayout { kind_shift: 8, ..V3_13T.string },
     ..V3_13T
 };
 
@@ -431,42 +332,25 @@ const V3_15: Layout = Layout {
     minor: 15,
     runtime: Runtime {
         interpreters_head: 936,
+        current_state: None,
         auto_tss_key: None,
-        allocators: Some(Allocators {
-            raw: 1008,
-            mem: 1048,
-            obj: 1088,
-            arena: 1280,
-        }),
+        allocators: Some(Allocators { raw: 1008, mem: 1048, obj: 1088, arena: 1280 }),
     },
-    interpreter: InterpreterState {
-        next: 7264,
-        threads_head: 7336,
-        code_object_generation: Some(7944),
-    },
-    thread: ThreadState {
-        thread_id: 176,
-        native_thread_id: Some(184),
-        ..V3_14.thread
-    },
+    interpreter: InterpreterState { next: 7264, threads_head: 7336, code_object_generation: Some(7944) },
+    thread: ThreadState { thread_id: 176, native_thread_id: Some(184), ..V3_14.thread },
     ..V3_14
 };
 
 const V3_15T: Layout = Layout {
     minor: 15,
     runtime: V3_15.runtime,
-    interpreter: InterpreterState {
-        code_object_generation: Some(7952),
-        ..V3_15.interpreter
-    },
+    interpreter: InterpreterState { code_object_generation: Some(7952), ..V3_15.interpreter },
     thread: V3_15.thread,
     ..V3_14T
 };
 
 /// Every version whose layout is known.
-pub const LAYOUTS: [Layout; 11] = [
-    V3_8, V3_9, V3_10, V3_11, V3_12, V3_13, V3_13T, V3_14, V3_14T, V3_15, V3_15T,
-];
+pub const LAYOUTS: [Layout; 11] = [V3_8, V3_9, V3_10, V3_11, V3_12, V3_13, V3_13T, V3_14, V3_14T, V3_15, V3_15T];
 
 impl Layout {
     /// The row of a version.
@@ -533,12 +417,7 @@ mod tests {
                 frame.owner.map_or(0, |at| at + 1),
                 frame.tlbc_index.map_or(0, |at| at + 4),
             ];
-            assert!(
-                ends.iter().all(|&end| end <= frame.size),
-                "3.{} {}",
-                row.minor,
-                row.free_threaded
-            );
+            assert!(ends.iter().all(|&end| end <= frame.size), "3.{} {}", row.minor, row.free_threaded);
             assert_eq!(frame.size % 8, 0);
         }
     }
@@ -550,21 +429,18 @@ mod tests {
         assert_eq!(of(14, true).unwrap().code.tlbc, Some(224));
         assert!(of(7, false).is_none() && of(12, true).is_none() && of(16, false).is_none());
         assert!(Layout::of(&Version::from_hex(0x030d_00a1, false).unwrap()).is_none());
-        assert_eq!(Layout::verified_versions(), "3.11, 3.12, 3.13");
+        assert_eq!(
+            Layout::verified_versions(),
+            "3.8, 3.9, 3.10, 3.11, 3.12, 3.13, 3.13t, 3.14, 3.14t, 3.15, 3.15t"
+        );
     }
 
     #[test]
     fn absent_fields_reach_the_walker_as_absent() {
         let walker = V3_8.walker();
-        assert_eq!(
-            (walker.tstate_cframe, walker.frame_owner, walker.code_adaptive),
-            (ABSENT, ABSENT, ABSENT)
-        );
+        assert_eq!((walker.tstate_cframe, walker.frame_owner, walker.code_adaptive), (ABSENT, ABSENT, ABSENT));
         assert_eq!(walker.lasti_rule, lasti_rule::BYTES);
         let walker = V3_15T.walker();
-        assert_eq!(
-            (walker.frame_tlbc_index, walker.code_tlbc, walker.pointer_mask),
-            (72, 224, !3)
-        );
+        assert_eq!((walker.frame_tlbc_index, walker.code_tlbc, walker.pointer_mask), (72, 224, !3));
     }
 }

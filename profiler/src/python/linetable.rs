@@ -153,26 +153,10 @@ mod tests {
 
     #[test]
     fn locations_keep_the_line_over_instructions_without_one() {
-        let table = [
-            0x80 | 13 << 3,
-            0b10,
-            0x80 | 15 << 3 | 1,
-            0x80 | 11 << 3,
-            7,
-            7,
-            0x80 | 14 << 3,
-            0b11,
-            1,
-            1,
-            1,
-            0x80,
-            9,
-        ];
+        let table =
+            [0x80 | 13 << 3, 0b10, 0x80 | 15 << 3 | 1, 0x80 | 11 << 3, 7, 7, 0x80 | 14 << 3, 0b11, 1, 1, 1, 0x80, 9];
         let at = |lasti| line(Format::Locations, &table, true, 50, lasti);
-        assert_eq!(
-            [at(0), at(2), at(5), at(6)],
-            [Line::At(51), Line::None, Line::None, Line::At(52)]
-        );
+        assert_eq!([at(0), at(2), at(5), at(6)], [Line::At(51), Line::None, Line::None, Line::At(52)]);
         assert_eq!([at(8), at(10), at(12)], [Line::At(51), Line::At(51), Line::Beyond]);
     }
 

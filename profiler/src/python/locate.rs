@@ -140,11 +140,8 @@ pub(super) fn locate(pid: Pid) -> Result<Located, NotPython> {
     }
     let memory = ProcessMemory::open(pid).map_err(|source| refusal(pid, source))?;
     let files = executable_files(&regions);
-    let named: Vec<&Region> = files
-        .iter()
-        .copied()
-        .filter(|region| is_program(region, &exe) || is_python_name(region))
-        .collect();
+    let named: Vec<&Region> =
+        files.iter().copied().filter(|region| is_program(region, &exe) || is_python_name(region)).collect();
     let (images, unread) = open_all(pid, &named, &regions);
     let Some(image) = choose(images, &memory) else {
         return Err(match (unread, old_python(&named)) {
@@ -155,13 +152,7 @@ pub(super) fn locate(pid: Pid) -> Result<Located, NotPython> {
     };
     let (version, layout) = identify(pid, &image)?;
     let libc = libc_of(pid, &files, &regions);
-    Ok(Located {
-        image,
-        version,
-        layout,
-        libc,
-        memory,
-    })
+    Ok(Located { image, version, layout, libc, memory })
 }
 
 /// The image that holds the interpreter: of several the one that runs, else the library, because a program that
@@ -188,10 +179,7 @@ fn identify(pid: Pid, image: &Image) -> Result<(Version, &'static Layout), NotPy
     };
     match Layout::of(&version) {
         Some(layout) => Ok((version, layout)),
-        None => Err(NotPython::Unsupported {
-            pid,
-            version: version.serial,
-        }),
+        None => Err(NotPython::Unsupported { pid, version: version.serial }),
     }
 }
 
@@ -209,11 +197,7 @@ fn open_all(pid: Pid, files: &[&Region], regions: &[Region]) -> (Vec<Image>, Opt
 }
 
 fn libc_of(pid: Pid, files: &[&Region], regions: &[Region]) -> Libc {
-    let parts: Vec<&Region> = files
-        .iter()
-        .copied()
-        .filter(|region| Libc::is_part(file_name(region)))
-        .collect();
+    let parts: Vec<&Region> = files.iter().copied().filter(|region| Libc::is_part(file_name(region))).collect();
     Libc::of(open_all(pid, &parts, regions).0.iter())
 }
 
@@ -229,9 +213,7 @@ fn runs(image: &Image, memory: &ProcessMemory) -> bool {
 /// Py_DEBUG puts a `d` into the file's name and brings functions that count references.
 fn is_debug_build(image: &Image) -> bool {
     FileName::parse(&image.path).is_some_and(|name| name.debug)
-        || ["_Py_NegativeRefcount", "_Py_RefTotal"]
-            .iter()
-            .any(|name| image.export(name).is_some())
+        || ["_Py_NegativeRefcount", "_Py_RefTotal"].iter().any(|name| image.export(name).is_some())
 }
 
 /// The version that a file name tells, for interpreters before `_PyRuntime` (2.7 to 3.6).
@@ -251,9 +233,7 @@ fn is_python_name(region: &Region) -> bool {
 }
 
 fn is_program(region: &Region, exe: &Path) -> bool {
-    let exe = exe
-        .to_str()
-        .map_or(exe, |text| Path::new(text.strip_suffix(" (deleted)").unwrap_or(text)));
+    let exe = exe.to_str().map_or(exe, |text| Path::new(text.strip_suffix(" (deleted)").unwrap_or(text)));
     region.path() == Some(exe)
 }
 

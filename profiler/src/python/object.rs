@@ -77,18 +77,13 @@ impl Extent {
         let length = u64::try_from(length).map_err(|_| ObjectError::Malformed)?;
         let length = length.saturating_mul(width);
         match usize::try_from(length) {
-            Ok(bytes) if bytes <= LIMIT => Ok(Self {
-                start,
-                end: start + bytes,
-            }),
+            Ok(bytes) if bytes <= LIMIT => Ok(Self { start, end: start + bytes }),
             _ => Err(ObjectError::TooLong { length }),
         }
     }
 
     fn of<'a>(&self, object: &'a [u8]) -> Result<&'a [u8], ObjectError> {
-        object
-            .get(self.start..self.end)
-            .ok_or(ObjectError::Cut { needed: self.end })
+        object.get(self.start..self.end).ok_or(ObjectError::Cut { needed: self.end })
     }
 }
 
@@ -121,16 +116,8 @@ pub fn decode_str(object: &[u8], layout: &StringLayout) -> Result<String, Object
     let mut text = String::with_capacity(data.len());
     match width {
         Width::Latin1 => text.extend(data.iter().map(|&byte| char::from(byte))),
-        Width::Utf16 => data
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|unit| push(&mut text, u16::from_le_bytes(*unit).into())),
-        Width::Utf32 => data
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|unit| push(&mut text, u32::from_le_bytes(*unit))),
+        Width::Utf16 => data.as_chunks().0.iter().for_each(|unit| push(&mut text, u16::from_le_bytes(*unit).into())),
+        Width::Utf32 => data.as_chunks().0.iter().for_each(|unit| push(&mut text, u32::from_le_bytes(*unit))),
     }
     Ok(text)
 }
@@ -154,20 +141,12 @@ pub fn read_bytes(memory: &dyn Memory, address: u64, layout: &BytesLayout) -> Re
     let header = memory.bytes(address, layout.data, LIMIT)?;
     let length = i64::from_le_bytes(field(&header, layout.length, layout.data)?);
     let extent = Extent::new(layout.data, length, 1)?;
-    Ok(memory.bytes(
-        address.wrapping_add(extent.start as u64),
-        extent.end - extent.start,
-        LIMIT,
-    )?)
+    Ok(memory.bytes(address.wrapping_add(extent.start as u64), extent.end - extent.start, LIMIT)?)
 }
 
 /// The bytes of a header field; `needed` is the header's size.
 fn field<const N: usize>(object: &[u8], at: usize, needed: usize) -> Result<[u8; N], ObjectError> {
-    object
-        .get(at..)
-        .and_then(<[u8]>::first_chunk)
-        .copied()
-        .ok_or(ObjectError::Cut { needed })
+    object.get(at..).and_then(<[u8]>::first_chunk).copied().ok_or(ObjectError::Cut { needed })
 }
 
 fn push(text: &mut String, point: u32) {
@@ -195,11 +174,7 @@ mod tests {
             _ => (4, 4),
         };
         let ascii = u32::from(widest < 0x80);
-        let start = if ascii == 1 {
-            layout.ascii_data
-        } else {
-            layout.compact_data
-        };
+        let start = if ascii == 1 { layout.ascii_data } else { layout.compact_data };
         let mut bytes = vec![0; start];
         let length = text.chars().count() as u64;
         bytes[layout.length..layout.length + 8].copy_from_slice(&length.to_le_bytes());

@@ -38,12 +38,7 @@ impl Running {
         let regions = maps::read(pid).unwrap();
         let images = Image::all(pid, &regions);
         let memory = ProcessMemory::open(pid).unwrap();
-        Self {
-            child,
-            regions,
-            images,
-            memory,
-        }
+        Self { child, regions, images, memory }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -58,11 +53,7 @@ impl Running {
 
     /// The file that defines `_PyRuntime`, its version taken from its name.
     pub(crate) fn interpreter(&self) -> Interpreter<'_> {
-        let image = self
-            .images
-            .iter()
-            .find(|image| image.export("_PyRuntime").is_some())
-            .unwrap();
+        let image = self.images.iter().find(|image| image.export("_PyRuntime").is_some()).unwrap();
         let (_, version) = image.file_name().split_once("python3.").unwrap();
         let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
         Interpreter {
@@ -76,10 +67,7 @@ impl Running {
     /// The name in the interpreter's `.symtab` of the function at an address; `None` if it has no such table.
     pub(crate) fn symbol_at(&self, vaddr: u64) -> Option<String> {
         let file = object::File::parse(&*self.interpreter().image.data).unwrap();
-        let mut functions = file
-            .symbols()
-            .filter(|symbol| symbol.kind() == SymbolKind::Text)
-            .peekable();
+        let mut functions = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text).peekable();
         functions.peek()?;
         Some(
             functions
@@ -108,18 +96,10 @@ pub(crate) fn interpreters() -> Vec<PathBuf> {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with(&prefix)
         });
-        found.push(
-            version
-                .unwrap_or_else(|| versions.join(&prefix))
-                .join(format!("bin/python3.{minor}")),
-        );
+        found.push(version.unwrap_or_else(|| versions.join(&prefix)).join(format!("bin/python3.{minor}")));
     }
     for program in &found {
-        let state = if program.exists() {
-            "found"
-        } else {
-            "missing, not tested"
-        };
+        let state = if program.exists() { "found" } else { "missing, not tested" };
         println!("{}: {state}", program.display());
     }
     found.retain(|program| program.exists());

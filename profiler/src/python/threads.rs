@@ -47,11 +47,7 @@ pub enum ListError {
 
 /// The first interpreter; 0 in a process that has not initialized it yet.
 pub fn head(memory: &dyn Memory, layout: &Layout, runtime: u64) -> Result<u64, ListError> {
-    pointer(
-        memory,
-        "_PyRuntime.interpreters.head",
-        runtime.wrapping_add(layout.runtime.interpreters_head),
-    )
+    pointer(memory, "_PyRuntime.interpreters.head", runtime.wrapping_add(layout.runtime.interpreters_head))
 }
 
 /// All thread states; empty if the interpreter is not initialized.
@@ -110,7 +106,5 @@ fn list(
 }
 
 fn pointer(memory: &dyn Memory, what: &'static str, address: u64) -> Result<u64, ListError> {
-    memory
-        .u64(address)
-        .map_err(|source| ListError::Unreadable { what, address, source })
+    memory.u64(address).map_err(|source| ListError::Unreadable { what, address, source })
 }

@@ -15,12 +15,8 @@ const DEBUG_FREE_THREADED: usize = 16;
 pub const DEBUG_COOKIE: &[u8; 8] = b"xdebugpy";
 
 /// Exports that a minor version brought; the first found decides (checked on 3.7.16 to 3.10.20).
-const MARKS: [(&str, u8); 4] = [
-    ("Py_NewRef", 10),
-    ("PyThreadState_GetFrame", 9),
-    ("_PyMem_GetCurrentAllocatorName", 8),
-    ("_PyRuntime", 7),
-];
+const MARKS: [(&str, u8); 4] =
+    [("Py_NewRef", 10), ("PyThreadState_GetFrame", 9), ("_PyMem_GetCurrentAllocatorName", 8), ("_PyRuntime", 7)];
 
 /// The version and kind of a CPython 3 build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +52,7 @@ impl Version {
         }
         serial += if free_threaded { "t" } else { "" };
         serial += if released { "" } else { " pre-release" };
-        Self {
-            minor,
-            micro,
-            free_threaded,
-            released,
-            serial,
-        }
+        Self { minor, micro, free_threaded, released, serial }
     }
 
     /// The version of the image that defines `_PyRuntime`.
@@ -117,21 +107,14 @@ impl FileName {
         let (major, rest) = split_number(name.strip_prefix("python")?)?;
         let (minor, rest) = split_number(rest.strip_prefix('.')?)?;
         let flags = rest.split(|c: char| !c.is_ascii_lowercase()).next()?;
-        Some(Self {
-            major,
-            minor,
-            free_threaded: flags.contains('t'),
-            debug: flags.contains('d'),
-        })
+        Some(Self { major, minor, free_threaded: flags.contains('t'), debug: flags.contains('d') })
     }
 }
 
 /// The bytes of `_Py_DebugOffsets` in the file, to the end of their segment (CPython 3.13+).
 pub fn debug_offsets(image: &Image) -> Option<&[u8]> {
     let runtime = image.export("_PyRuntime")?;
-    image
-        .bytes_at(runtime.vaddr)
-        .filter(|bytes| bytes.starts_with(DEBUG_COOKIE))
+    image.bytes_at(runtime.vaddr).filter(|bytes| bytes.starts_with(DEBUG_COOKIE))
 }
 
 /// The little-endian u64 at a byte position.
@@ -185,13 +168,7 @@ mod tests {
         assert_eq!(name("/x/libpython3.7m.so.1.0"), Some((3, 7, false, false)));
         assert_eq!(name("/x/python2.7"), Some((2, 7, false, false)));
         assert_eq!(name("/x/python3.11-dbg"), Some((3, 11, false, false)));
-        for other in [
-            "/usr/bin/python3",
-            "/usr/sbin/uwsgi",
-            "/x/libpython3.so",
-            "/x/python",
-            "/",
-        ] {
+        for other in ["/usr/bin/python3", "/usr/sbin/uwsgi", "/x/libpython3.so", "/x/python", "/"] {
             assert_eq!(name(other), None, "{other}");
         }
     }
@@ -199,10 +176,7 @@ mod tests {
     #[test]
     fn reads_version_numbers() {
         let version = Version::from_hex(0x030b_07f0, false).unwrap();
-        assert_eq!(
-            (version.minor, version.micro, version.serial.as_str()),
-            (11, Some(7), "3.11.7")
-        );
+        assert_eq!((version.minor, version.micro, version.serial.as_str()), (11, Some(7), "3.11.7"));
         assert_eq!(Version::from_hex(0x030d_00f0, true).unwrap().to_string(), "3.13.0t");
         assert!(!Version::from_hex(0x030f_00a3, false).unwrap().released);
         assert_eq!(Version::from_hex(0x0207_12f0, false), None);

@@ -3,36 +3,41 @@
 mod process;
 mod stacks;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use profiler_common::counter::Counter;
-use profiler_common::event::Lifecycle;
+use profiler_common::event::{Lifecycle, Mapping, lifecycle, mapping};
 use profiler_common::ledger::{BlockKey, Pool, StackSums};
 
-pub use process::{Start, Vitals};
+pub use process::{Start, Traced};
 
 use crate::event::{self, Event};
 use crate::kernel::{Kernel, KernelError};
+use crate::process::{Pid, maps};
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
 use crate::profile::{BlockRow, End, MappingRow, PoolRow, Profile, TimelinePoint, Trace};
-use crate::symbol::{CodeTable, Source};
-use process::Traced;
-use stacks::Stacks;
+use crate::symbol::Source;
+use stacks::{Names, Stacks};
 
 /// Everything that one trace has learned.
 pub struct Recorder {
     started: Instant,
     trace: Trace,
     processes: Vec<Traced>,
-    codes: CodeTable,
+    /// Index into `processes` by slot.
+    slots: HashMap<u32, usize>,
+    names: Names,
     stacks: Stacks,
     builder: ProfileBuilder,
     timeline: Timeline,
     quality: Quality,
     undecodable: u64,
+    homeless: u64,
+    /// Slots whose sums mean nothing any more.
+    discarded: HashSet<u32>,
 }
 
 /// What a running trace shows.
@@ -46,6 +51,8 @@ pub struct Progress {
     pub live: u64,
     /// Events lost so far.
     pub dropped: u64,
+    /// Processes that run.
+    pub processes: u64,
 }
 
 impl Recorder {
@@ -55,19 +62,59 @@ impl Recorder {
             started: Instant::now(),
             trace,
             processes: Vec::new(),
-            codes: CodeTable::default(),
+            slots: HashMap::new(),
+            names: Names::default(),
             stacks: Stacks::default(),
             builder: ProfileBuilder::new(),
             timeline: Timeline::default(),
             quality: Quality::default(),
             undecodable: 0,
+            homeless: 0,
+            discarded: HashSet::new(),
         }
     }
 
-    /// Adds a process; gives its slot.
-    pub fn add_process(&mut self, start: Start) -> u32 {
-        self.processes.push(Traced::new(start));
-        u32::try_from(self.processes.len() - 1).unwrap_or(u32::MAX)
+    /// Adds a process that was found, launched, or has executed another program.
+    pub fn add_process(&mut self, slot: u32, start: Start) {
+        let at_ms = self.elapsed_ms();
+        self.slots.insert(slot, self.processes.len());
+        self.processes.push(Traced::new(slot, start, at_ms));
+    }
+
+    /// Adds a process that one of ours has forked: it is what its parent is.
+    fn add_forked(&mut self, event: &Lifecycle) {
+        let parent = self.slots.get(&event.code).copied();
+        let at_ms = self.elapsed_ms();
+        self.slots.insert(event.header.slot, self.processes.len());
+        let parent_row = parent.and_then(|index| self.processes.get(index));
+        let forked = Traced::forked(event, parent_row, parent, at_ms);
+        self.processes.push(forked);
+    }
+
+    /// A process that was forked during the trace executes a program: what it was before, a copy of its parent for a
+    /// moment, is not worth a row, and the kernel has given its memory back.
+    pub fn re_slot(&mut self, old: u32, new: u32) {
+        if let Some(index) = self.slots.remove(&old) {
+            self.discarded.insert(old);
+            self.slots.insert(new, index);
+            if let Some(process) = self.processes.get_mut(index) {
+                process.executed(new);
+            }
+        }
+    }
+
+    /// A process, by its slot.
+    pub fn process_mut(&mut self, slot: u32) -> Option<&mut Traced> {
+        self.processes.get_mut(*self.slots.get(&slot)?)
+    }
+
+    fn process(&self, slot: u32) -> Option<&Traced> {
+        self.processes.get(*self.slots.get(&slot)?)
+    }
+
+    /// Where a slot's rows go.
+    fn index(&self, slot: u32) -> Option<u32> {
+        self.slots.get(&slot).and_then(|&index| u32::try_from(index).ok())
     }
 
     /// What the trace costs and how it is linked; shown in the report.
@@ -75,15 +122,11 @@ impl Recorder {
         &mut self.quality
     }
 
-    /// A process's readings so far.
-    pub fn vitals(&self, slot: u32) -> Option<&Vitals> {
-        self.processes.get(slot as usize).map(Traced::vitals)
-    }
-
     /// How the trace of a process ended.
     pub fn set_end(&mut self, slot: u32, end: End) {
-        if let Some(process) = self.processes.get_mut(slot as usize) {
-            process.info.end = end;
+        let at_ms = self.elapsed_ms();
+        if let Some(process) = self.process_mut(slot) {
+            process.ended(end, at_ms);
         }
     }
 
@@ -92,23 +135,47 @@ impl Recorder {
         match event::decode(record) {
             Some(Event::Stack(stack)) => self.stacks.add(stack),
             Some(Event::Code(code)) => {
-                let process = self.processes.get(code.header.slot as usize)?;
-                let source = Source { layout: process.layout?, memory: process.memory() };
                 let slot = code.header.slot;
-                self.codes.insert(&code, source, |address, serial| kernel.code_is_current(slot, address, serial));
+                let index = *self.slots.get(&slot)?;
+                let process = self.processes.get(index)?;
+                let source = Source { layout: process.layout?, memory: process.memory() };
+                self.names.codes.insert(&code, source, |address, serial| kernel.code_is_current(slot, address, serial));
             }
             Some(Event::Mapping(mapping)) => {
-                self.processes.get_mut(mapping.header.slot as usize)?.mappings.apply(&mapping);
+                let process = self.process_mut(mapping.header.slot)?;
+                process.code_mapped |= maps_code(&mapping);
+                process.mappings.apply(&mapping);
             }
-            Some(Event::Lifecycle(lifecycle)) => return Some(lifecycle),
+            Some(Event::Lifecycle(event)) => {
+                // Now and not later: the next record may be the new process's own.
+                if matches!(event.what, lifecycle::FORKED | lifecycle::VFORKED) {
+                    self.add_forked(&event);
+                }
+                return Some(event);
+            }
             None => self.undecodable += 1,
         }
         None
     }
 
+    /// Tells the kernel side which code is mapped into the processes, so that it can walk native frames: at first, and
+    /// where a library was opened since.
+    pub fn refresh_native(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        for process in self.processes.iter_mut().filter(|process| process.is_running()) {
+            if !std::mem::take(&mut process.code_mapped) {
+                continue;
+            }
+            let slot = process.slot;
+            // A process that has gone maps nothing any more.
+            let Ok(regions) = maps::read(Pid(process.info.pid)) else { continue };
+            self.names.unwinder.refresh(kernel, slot, Pid(process.info.pid), &regions)?;
+        }
+        Ok(())
+    }
+
     /// Reads the processes and the kernel's sums once: a point of the timeline, and what the user is shown.
     pub fn sample(&mut self, kernel: &Kernel) -> Result<Progress, KernelError> {
-        self.stacks.settle(&mut self.codes, &mut self.builder);
+        self.stacks.settle(&mut self.names, &mut self.builder);
         let sums = kernel.stacks()?;
         let counters = kernel.counters()?;
         let mut progress = Progress {
@@ -117,14 +184,16 @@ impl Recorder {
             ..Progress::default()
         };
         let at_ms = self.elapsed_ms();
-        for (slot, process) in self.processes.iter_mut().enumerate() {
-            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+        let by_slot = live_and_allocated(&sums);
+        for (index, process) in self.processes.iter_mut().enumerate().filter(|(_, process)| process.is_running()) {
             process.read_vitals();
-            let (live, allocated) = live_and_allocated(&sums, slot);
+            let (live, allocated) = by_slot.get(&process.slot).copied().unwrap_or_default();
             let rss = process.info.rss_end;
-            self.timeline.push(TimelinePoint { process: slot, at_ms, rss, live, allocated });
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            self.timeline.push(TimelinePoint { process: index, at_ms, rss, live, allocated });
             progress.rss += rss;
             progress.live += live;
+            progress.processes += 1;
         }
         Ok(progress)
     }
@@ -133,18 +202,27 @@ impl Recorder {
     pub fn read_pools(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
         let pools: Vec<(BlockKey, Pool)> = kernel.pools()?;
         let at_ms = self.elapsed_ms();
-        for (slot, process) in self.processes.iter_mut().enumerate() {
-            let own = pools.iter().filter(|(key, _)| key.slot() as usize == slot);
-            process.read_pools(own, at_ms);
+        let mut by_slot: HashMap<u32, Vec<(BlockKey, Pool)>> = HashMap::new();
+        for pool in pools {
+            by_slot.entry(pool.0.slot()).or_default().push(pool);
+        }
+        for process in self.processes.iter_mut().filter(|process| process.is_running()) {
+            process.read_pools(by_slot.get(&process.slot).map_or(&[], Vec::as_slice), at_ms);
         }
         Ok(())
     }
 
+    /// Reads what each running process has alone, and what it shares.
+    pub fn read_shares(&mut self) {
+        self.processes.iter_mut().filter(|process| process.is_running()).for_each(Traced::read_shares);
+    }
+
     /// The profile as it is now.
     pub fn snapshot(&mut self, kernel: &Kernel, complete: bool) -> Result<&Profile, KernelError> {
-        self.stacks.settle(&mut self.codes, &mut self.builder);
+        self.homeless = 0;
+        self.stacks.settle(&mut self.names, &mut self.builder);
         if complete {
-            self.stacks.give_up_waiting(&mut self.codes, &mut self.builder);
+            self.stacks.give_up_waiting(&mut self.names, &mut self.builder);
         }
         let sums = kernel.stacks()?;
         let counters = kernel.counters()?;
@@ -171,6 +249,10 @@ impl Recorder {
         let mut opened = HashMap::new();
         let mut rows = Vec::new();
         for (key, sums) in sums {
+            let Some(process) = self.index(sums.slot) else {
+                self.homeless += u64::from(!self.discarded.contains(&sums.slot));
+                continue;
+            };
             if sums.pools_opened > 0 {
                 opened.insert((sums.slot, *key), sums.pools_opened);
             }
@@ -178,7 +260,7 @@ impl Recorder {
                 continue;
             }
             rows.push(BlockRow {
-                process: sums.slot,
+                process,
                 stack: self.stacks.id(*key, &mut self.builder),
                 alloc_objects: sums.alloc_objects,
                 alloc_space: sums.alloc_space,
@@ -197,10 +279,10 @@ impl Recorder {
     fn pool_rows(&mut self, opened: &HashMap<(u32, u64), u64>) -> Vec<PoolRow> {
         let mut rows = Vec::new();
         for (&(slot, key), &opened) in opened {
-            let live = self.processes.get(slot as usize).and_then(|process| process.pools.get(&key));
-            let live = live.copied().unwrap_or_default();
+            let Some(process) = self.index(slot) else { continue };
+            let live = self.process(slot).and_then(|process| process.pools.get(&key)).copied().unwrap_or_default();
             rows.push(PoolRow {
-                process: slot,
+                process,
                 stack: self.stacks.id(key, &mut self.builder),
                 opened,
                 live_pools: live.pools,
@@ -238,28 +320,46 @@ impl Recorder {
         quality.counts.extend(self.own_counts());
         quality.own_cpu_ms = process::own_cpu_ms();
         quality.target_cpu_ms = self.processes.iter().map(|process| process.vitals().cpu_ms()).sum();
-        quality.target_cost_ms = quality.cost_of(value(Counter::EntryHits), value(Counter::ReturnHits), value(Counter::BodyNanos));
+        quality.target_cost_ms =
+            quality.cost_of(value(Counter::EntryHits), value(Counter::ReturnHits), value(Counter::BodyNanos));
         let oldest = self.processes.iter().filter_map(Traced::pools_age_at_end).max();
         quality.pools_read_before_end_ms = oldest.map(|at| self.elapsed_ms().saturating_sub(at));
         quality
     }
 
-    fn own_counts(&self) -> [Count; 1] {
-        [Count {
+    fn own_counts(&self) -> [Count; 2] {
+        let homeless = Count {
+            name: "unknown_process".to_owned(),
+            class: CountClass::Dropped,
+            value: self.homeless,
+            meaning: "call paths of processes whose start was not seen; their bytes are in no sum".to_owned(),
+        };
+        let undecodable = Count {
             name: "undecodable".to_owned(),
             class: CountClass::Dropped,
             value: self.undecodable,
             meaning: "records of the kernel side that could not be decoded; please report this".to_owned(),
-        }]
+        };
+        [homeless, undecodable]
     }
+}
+
+/// Whether a mapping brings code of a file: a library was opened.
+fn maps_code(event: &Mapping) -> bool {
+    const PROT_EXEC: u64 = 4;
+    event.operation == mapping::MMAP && event.fd >= 0 && event.prot_flags & PROT_EXEC != 0
 }
 
 fn dropped(counts: &[Count]) -> u64 {
     counts.iter().filter(|count| count.class == CountClass::Dropped).map(|count| count.value).sum()
 }
 
-fn live_and_allocated(sums: &[(u64, StackSums)], slot: u32) -> (u64, u64) {
-    sums.iter().filter(|(_, sums)| sums.slot == slot).fold((0, 0), |(live, allocated), (_, sums)| {
-        (live + sums.alloc_space.saturating_sub(sums.free_space), allocated + sums.alloc_space)
-    })
+fn live_and_allocated(sums: &[(u64, StackSums)]) -> HashMap<u32, (u64, u64)> {
+    let mut by_slot: HashMap<u32, (u64, u64)> = HashMap::new();
+    for (_, sums) in sums {
+        let (live, allocated) = by_slot.entry(sums.slot).or_default();
+        *live += sums.alloc_space.saturating_sub(sums.free_space);
+        *allocated += sums.alloc_space;
+    }
+    by_slot
 }

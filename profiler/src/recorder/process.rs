@@ -5,6 +5,7 @@ use std::io;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
+use profiler_common::event::Lifecycle;
 use profiler_common::ledger::{BlockKey, Pool};
 
 use crate::ledger::mapping::MappingLedger;
@@ -30,6 +31,21 @@ pub struct Start {
     pub memory: Option<ProcessMemory>,
     /// The end of its heap.
     pub program_break: Option<u64>,
+}
+
+impl Start {
+    /// A process of which nothing is known but that it is there.
+    pub fn unknown(identity: Identity) -> Self {
+        Self {
+            identity,
+            layout: None,
+            python: String::new(),
+            interpreter: String::new(),
+            notes: Vec::new(),
+            memory: None,
+            program_break: None,
+        }
+    }
 }
 
 /// What /proc says of a process.
@@ -85,6 +101,8 @@ pub struct PoolSums {
 /// A process under trace.
 pub struct Traced {
     identity: Identity,
+    /// Its number in the kernel side.
+    pub slot: u32,
     /// The row in the profile.
     pub info: profile::Process,
     /// The interpreter's layout.
@@ -93,6 +111,8 @@ pub struct Traced {
     pub mappings: MappingLedger,
     /// By stack key, as last read.
     pub pools: HashMap<u64, PoolSums>,
+    /// Code was mapped since native frames were last prepared for it.
+    pub code_mapped: bool,
     memory: Option<ProcessMemory>,
     vitals: Vitals,
     pools_read_ms: Option<u64>,
@@ -101,13 +121,13 @@ pub struct Traced {
 
 impl Traced {
     /// Takes the first reading.
-    pub fn new(start: Start) -> Self {
+    pub fn new(slot: u32, start: Start, at_ms: u64) -> Self {
         let mut vitals = Vitals::read(start.identity).unwrap_or_default();
         vitals.cpu_at_start_ms = vitals.cpu_total_ms;
         let info = profile::Process {
             pid: start.identity.pid.0,
             start_time: start.identity.start_time,
-            command: command_line(start.identity.pid),
+            command: command_line(start.identity.pid).unwrap_or_default(),
             python: start.python,
             interpreter: start.interpreter,
             notes: start.notes,
@@ -117,18 +137,103 @@ impl Traced {
             rss_end: vitals.rss,
             rss_peak: vitals.rss,
             end: profile::End::Detached,
+            seen_at_ms: at_ms,
+            ..profile::Process::default()
         };
         Self {
             identity: start.identity,
+            slot,
             info,
             layout: start.layout,
             mappings: MappingLedger::new(start.program_break),
             pools: HashMap::new(),
+            code_mapped: true,
             memory: start.memory,
             vitals,
             pools_read_ms: None,
             gone: false,
         }
+    }
+
+    /// A process that `parent` has forked just now. It may have ended already.
+    pub fn forked(event: &Lifecycle, parent: Option<&Self>, parent_index: Option<usize>, at_ms: u64) -> Self {
+        let pid = Pid(event.header.pid);
+        let identity = Identity::of(pid).unwrap_or(Identity { pid, start_time: 0 });
+        let start = Start {
+            identity,
+            layout: parent.and_then(|parent| parent.layout),
+            python: parent.map(|parent| parent.info.python.clone()).unwrap_or_default(),
+            interpreter: parent.map(|parent| parent.info.interpreter.clone()).unwrap_or_default(),
+            notes: Vec::new(),
+            memory: ProcessMemory::open(pid).ok(),
+            program_break: parent.and_then(|parent| parent.mappings.program_break()),
+        };
+        let mut forked = Self::new(event.header.slot, start, at_ms);
+        forked.info.parent = parent_index.and_then(|index| u32::try_from(index).ok());
+        if forked.info.command.is_empty() {
+            forked.info.command = parent.map(|parent| parent.info.command.clone()).unwrap_or_default();
+        }
+        forked
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// It has executed a program, of which nothing is known yet.
+    pub fn executed(&mut self, slot: u32) {
+        self.slot = slot;
+        self.layout = None;
+        self.mappings = MappingLedger::default();
+        self.pools.clear();
+        self.memory = None;
+        self.code_mapped = true;
+        self.info.python.clear();
+        self.info.interpreter.clear();
+        self.info.command = command_line(self.identity.pid).unwrap_or_else(|| self.info.command.clone());
+        self.vitals.rss = 0;
+        self.info.rss_peak = 0;
+    }
+
+    /// Its interpreter is known only now: it has executed a program.
+    pub fn became_python(&mut self, start: Start) {
+        self.info.command = command_line(self.identity.pid).unwrap_or_else(|| self.info.command.clone());
+        self.info.python = start.python;
+        self.info.interpreter = start.interpreter;
+        self.info.notes = start.notes;
+        self.layout = start.layout;
+        self.memory = start.memory;
+    }
+
+    /// Its probes were on this long after it began, microseconds.
+    pub fn probed_after(&mut self, unprobed_us: u64) {
+        self.info.unprobed_us = unprobed_us;
+    }
+
+    /// It has ended, or its trace has.
+    pub fn ended(&mut self, end: profile::End, at_ms: u64) {
+        if !matches!(end, profile::End::Detached) {
+            self.info.ended_at_ms = Some(at_ms);
+            self.gone = true;
+        }
+        self.info.end = end;
+    }
+
+    /// False once it has ended.
+    pub fn is_running(&self) -> bool {
+        !self.gone
+    }
+
+    /// Reads what it has alone and what it shares. Walks its page tables: a few ms for a large process.
+    pub fn read_shares(&mut self) {
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.identity.pid)) else { return };
+        let kib = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        self.info.pss_end = kib("Pss:") * 1024;
+        self.info.uss_end = (kib("Private_Clean:") + kib("Private_Dirty:")) * 1024;
     }
 
     /// The last reading.
@@ -157,7 +262,7 @@ impl Traced {
     }
 
     /// Reads the headers of its pools. If the process has gone, the last reading stays.
-    pub fn read_pools<'a>(&mut self, own: impl Iterator<Item = &'a (BlockKey, Pool)>, at_ms: u64) {
+    pub fn read_pools(&mut self, own: &[(BlockKey, Pool)], at_ms: u64) {
         let (Some(memory), Some(layout)) = (&self.memory, self.layout) else { return };
         let pool_size = pool::pool_size(layout.minor);
         let mut sums: HashMap<u64, PoolSums> = HashMap::new();
@@ -188,15 +293,13 @@ impl Traced {
     }
 }
 
-/// The arguments, joined by blanks; the name in brackets for a process without any.
-fn command_line(pid: Pid) -> String {
-    let process = procfs::process::Process::new(pid.0.cast_signed());
-    let arguments = process.as_ref().ok().and_then(|process| process.cmdline().ok()).unwrap_or_default();
-    if !arguments.is_empty() {
-        return arguments.join(" ");
+/// The arguments, joined by blanks; the name in brackets for a process without any; `None` for one that has gone.
+fn command_line(pid: Pid) -> Option<String> {
+    let process = procfs::process::Process::new(pid.0.cast_signed()).ok()?;
+    match process.cmdline().ok()? {
+        arguments if arguments.is_empty() => Some(format!("[{}]", process.stat().ok()?.comm)),
+        arguments => Some(arguments.join(" ")),
     }
-    let name = process.ok().and_then(|process| process.stat().ok()).map(|stat| stat.comm);
-    format!("[{}]", name.unwrap_or_default())
 }
 
 /// CPU time of this process, ms.

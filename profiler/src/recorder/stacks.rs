@@ -7,10 +7,23 @@ use profiler_common::event::{frame, walk};
 use crate::event::StackEvent;
 use crate::profile::builder::ProfileBuilder;
 use crate::profile::{FrameId, FrameKind, StackId};
+use crate::symbol::native::NativeNames;
 use crate::symbol::{CodeTable, Missing, Name, ResolvedFrame};
+use crate::unwind::Unwinder;
 
 /// How often a stack may wait for the record of one of its code objects, which another CPU sends.
 const PATIENCE: u32 = 4;
+
+/// What frames are named from.
+#[derive(Default)]
+pub struct Names {
+    /// Python code.
+    pub codes: CodeTable,
+    /// Native functions.
+    pub native: NativeNames,
+    /// The files mapped into each process.
+    pub unwinder: Unwinder,
+}
 
 /// The stacks seen so far.
 #[derive(Default)]
@@ -28,24 +41,24 @@ impl Stacks {
     }
 
     /// Names the stacks whose code objects are all known.
-    pub fn settle(&mut self, codes: &mut CodeTable, builder: &mut ProfileBuilder) {
+    pub fn settle(&mut self, names: &mut Names, builder: &mut ProfileBuilder) {
         for (stack, waited) in std::mem::take(&mut self.waiting) {
             let known = |packed: &u64| {
                 let serial = frame::serial(*packed);
-                serial == frame::UNKNOWN_SERIAL || codes.contains(serial)
+                serial == frame::UNKNOWN_SERIAL || names.codes.contains(serial)
             };
             if waited < PATIENCE && !stack.frames.iter().all(known) {
                 self.waiting.push((stack, waited + 1));
             } else {
-                self.name(&stack, codes, builder);
+                self.name(&stack, names, builder);
             }
         }
     }
 
     /// Names what still waits, with unknown frames where nothing is known.
-    pub fn give_up_waiting(&mut self, codes: &mut CodeTable, builder: &mut ProfileBuilder) {
+    pub fn give_up_waiting(&mut self, names: &mut Names, builder: &mut ProfileBuilder) {
         for (stack, _) in std::mem::take(&mut self.waiting) {
-            self.name(&stack, codes, builder);
+            self.name(&stack, names, builder);
         }
     }
 
@@ -60,7 +73,8 @@ impl Stacks {
         }
     }
 
-    fn name(&mut self, stack: &StackEvent, codes: &mut CodeTable, builder: &mut ProfileBuilder) {
+    fn name(&mut self, stack: &StackEvent, names: &mut Names, builder: &mut ProfileBuilder) {
+        let Names { codes, native, unwinder } = names;
         let mut outermost_first: Vec<FrameId> = Vec::with_capacity(stack.frames.len() + 1);
         outermost_first.extend(marker(stack).map(|text| builder.marker(text)));
         for &packed in stack.frames.iter().rev() {
@@ -69,6 +83,10 @@ impl Stacks {
                 Some(frame_id(&resolved, builder))
             });
             outermost_first.extend(id);
+        }
+        for &address in stack.native.iter().rev() {
+            let name = native.name(unwinder, stack.head.header.slot, address);
+            outermost_first.push(builder.frame(FrameKind::Native, &name.to_string(), &name.object, 0, 0));
         }
         self.ids.insert(stack.head.key, builder.stack(&outermost_first));
         // An unknown frame must be asked for again: its code object may yet be named.

@@ -25,21 +25,13 @@ impl<'p> Chain<'p> {
         let mut calls = frames(&ids[..at]);
         calls.reverse();
         let callers = frames(ids.get(at + 1..).unwrap_or_default());
-        Self {
-            named: ids.get(at).and_then(|id| profile.frame(*id)),
-            calls,
-            callers,
-        }
+        Self { named: ids.get(at).and_then(|id| profile.frame(*id)), calls, callers }
     }
 
     /// `-> 2 frames of json -> json/decoder.py:355 raw_decode <- app.py:40 handler <- 4 frames of flask`
     pub(super) fn pieces(&self, names: &Names<'_>) -> Vec<Piece> {
         let mut pieces = self.call_pieces(names);
-        pieces.extend(
-            shortened(links(&self.callers, names))
-                .into_iter()
-                .map(|link| link.piece("<-")),
-        );
+        pieces.extend(shortened(links(&self.callers, names)).into_iter().map(|link| link.piece("<-")));
         pieces
     }
 
@@ -49,10 +41,7 @@ impl<'p> Chain<'p> {
             return Vec::new();
         };
         let mut links = shortened(links(through, names));
-        links.push(Link {
-            text: names.code(last),
-            library: last.kind != FrameKind::Own,
-        });
+        links.push(Link { text: names.code(last), library: last.kind != FrameKind::Own });
         links.into_iter().map(|link| link.piece("->")).collect()
     }
 }
@@ -64,10 +53,7 @@ struct Link {
 
 impl Link {
     fn piece(self, arrow: &str) -> Piece {
-        Piece {
-            text: format!("{arrow} {}", self.text),
-            dim: self.library,
-        }
+        Piece { text: format!("{arrow} {}", self.text), dim: self.library }
     }
 }
 
@@ -96,10 +82,7 @@ fn shortened(mut links: Vec<Link>) -> Vec<Link> {
         let tail = links.split_off(links.len() - 1);
         let left_out = links.len() - (MOST_LINKS - 2);
         links.truncate(MOST_LINKS - 2);
-        links.push(Link {
-            text: format!("{left_out} more steps"),
-            library: true,
-        });
+        links.push(Link { text: format!("{left_out} more steps"), library: true });
         links.extend(tail);
     }
     links

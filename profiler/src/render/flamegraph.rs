@@ -20,11 +20,7 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
     let value = options.one_value();
     let folded = Folded::new(profile, options.ledger, value, NAME_COLUMNS)?;
     if folded.lines.is_empty() {
-        return Ok(nothing(&format!(
-            "{}: nothing to draw, all {} are zero",
-            title(profile, options),
-            value.name()
-        )));
+        return Ok(nothing(&format!("{}: nothing to draw, all {} are zero", title(profile, options), value.name())));
     }
     let (lines, factor) = lines(&folded);
     let mut colours = colours(&folded);
@@ -36,11 +32,7 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
     drawing.min_width = MIN_WIDTH_PERCENT;
     drawing.factor = factor;
     drawing.text_truncate_direction = TextTruncateDirection::Right;
-    drawing.bgcolors = Some(BackgroundColor::Flat(Color {
-        r: 0xfa,
-        g: 0xfa,
-        b: 0xf8,
-    }));
+    drawing.bgcolors = Some(BackgroundColor::Flat(Color { r: 0xfa, g: 0xfa, b: 0xf8 }));
     drawing.palette_map = Some(&mut colours);
     // Without it inferno picks colours by chance for what is not in the map.
     drawing.deterministic = true;
@@ -54,12 +46,7 @@ const LEGEND: &str = "orange: own code, blue: packages, green: standard library,
 
 fn title(profile: &Profile, options: &Options) -> String {
     let value = options.one_value();
-    let what = format!(
-        "{} ledger, {} ({})",
-        options.ledger.name(),
-        value.in_words(),
-        value.name()
-    );
+    let what = format!("{} ledger, {} ({})", options.ledger.name(), value.in_words(), value.name());
     match profile.processes.as_slice() {
         [] => what,
         [process] => format!("{} (pid {}): {what}", sanitize::name(&process.command, 60), process.pid),
@@ -77,14 +64,7 @@ fn lines(folded: &Folded) -> (Vec<String>, f64) {
 
 fn colours(folded: &Folded) -> PaletteMap {
     let mut colours = PaletteMap::default();
-    colours.insert(
-        "",
-        Color {
-            r: 0xd8,
-            g: 0xd8,
-            b: 0xd8,
-        },
-    );
+    colours.insert("", Color { r: 0xd8, g: 0xd8, b: 0xd8 });
     for (text, kind) in &folded.kinds {
         colours.insert(text, colour(*kind, text));
     }
@@ -106,15 +86,8 @@ fn colour(kind: FrameKind, text: &str) -> Color {
         FrameKind::Native => (185, 145, 215),
         FrameKind::Marker => (190, 190, 190),
     };
-    let shade = (text
-        .bytes()
-        .fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte))
-        % 31) as u8;
-    Color {
-        r: r - 15 + shade,
-        g: g - 15 + shade,
-        b: b - 15 + shade,
-    }
+    let shade = (text.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte)) % 31) as u8;
+    Color { r: r - 15 + shade, g: g - 15 + shade, b: b - 15 + shade }
 }
 
 /// inferno refuses to draw nothing.

@@ -15,11 +15,7 @@ const SMALL_OBJECTS: &str = "[small objects]";
 /// Renders the profile; see [`super::Format::Folded`].
 pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, RenderError> {
     let folded = Folded::new(profile, options.ledger, options.one_value(), NAME_COLUMNS)?;
-    Ok(folded
-        .lines
-        .iter()
-        .map(|(path, value)| format!("{path} {value}\n"))
-        .collect())
+    Ok(folded.lines.iter().map(|(path, value)| format!("{path} {value}\n")).collect())
 }
 
 /// Call paths as text, in order, with their numbers.
@@ -42,36 +38,26 @@ impl Folded {
             let sum: &mut u64 = lines.entry(path.join(";")).or_default();
             *sum = sum.saturating_add(row.value);
         }
-        let kinds = profile
-            .frames
-            .iter()
-            .zip(labels)
-            .map(|(frame, label)| (label, frame.kind));
-        Ok(Self {
-            lines,
-            kinds: kinds.rev().collect(),
-        })
+        let kinds = profile.frames.iter().zip(labels).map(|(frame, label)| (label, frame.kind));
+        Ok(Self { lines, kinds: kinds.rev().collect() })
     }
 }
 
 /// A path's frames, innermost first; below them the process where there is more than one.
 fn path(profile: &Profile, labels: &[String], row: &select::Row) -> Vec<String> {
     let small = row.small.then(|| SMALL_OBJECTS.to_owned());
-    let frames = profile
-        .frame_ids(row.stack)
-        .filter_map(|id| labels.get(id as usize).cloned());
+    let frames = profile.frame_ids(row.stack).filter_map(|id| labels.get(id as usize).cloned());
     let mut path: Vec<String> = small.into_iter().chain(frames).collect();
     if path.is_empty() {
         path.push("[no call path]".to_owned());
     }
     if profile.processes.len() > 1 {
-        path.extend(profile.processes.get(row.process as usize).map(|process| {
-            field(&format!(
-                "[process {}: {}]",
-                process.pid,
-                sanitize::name(&process.command, 64)
-            ))
-        }));
+        path.extend(
+            profile
+                .processes
+                .get(row.process as usize)
+                .map(|process| field(&format!("[process {}: {}]", process.pid, sanitize::name(&process.command, 64)))),
+        );
     }
     path
 }

@@ -13,10 +13,7 @@ const MIB: u64 = 1 << 20;
 const SITE: &str = "/srv/shop/venv/lib/python3.11/site-packages";
 
 fn text(profile: &Profile, width: usize) -> String {
-    let options = Options {
-        width,
-        ..Options::default()
-    };
+    let options = Options { width, ..Options::default() };
     render(profile, Format::Text, &options).unwrap()
 }
 
@@ -50,12 +47,7 @@ impl Shop {
     }
 
     fn stdlib(&mut self, file: &str, line: u32, function: &str) -> FrameId {
-        self.frame(
-            FrameKind::Stdlib,
-            &format!("/usr/lib/python3.11/{file}"),
-            line,
-            function,
-        )
+        self.frame(FrameKind::Stdlib, &format!("/usr/lib/python3.11/{file}"), line, function)
     }
 
     /// A request as gunicorn's threads and Flask bring it, then `inner`.
@@ -91,36 +83,23 @@ fn block(stack: StackId, calls: u64, size: u64, live: u64, soon: u64) -> BlockRo
 }
 
 fn shop_rows(shop: &mut Shop) -> Readings {
-    let [remember, cart, upload, export] = [
-        (21, "remember"),
-        (40, "cart"),
-        (58, "upload"),
-        (75, "Exporter.run.<locals>.page"),
-    ]
-    .map(|(line, function)| shop.own(line, function));
+    let [remember, cart, upload, export] =
+        [(21, "remember"), (40, "cart"), (58, "upload"), (75, "Exporter.run.<locals>.page")]
+            .map(|(line, function)| shop.own(line, function));
     let loads = shop.stdlib("json/__init__.py", 346, "loads");
     let decode = shop.stdlib("json/decoder.py", 337, "JSONDecoder.decode");
     let raw_decode = shop.stdlib("json/decoder.py", 353, "JSONDecoder.raw_decode");
     let read = shop.package("werkzeug/wsgi.py", 156, "LimitedStream.readall");
-    let deflate = shop.frame(
-        FrameKind::Native,
-        "/lib/x86_64-linux-gnu/libz.so.1.2.13",
-        0,
-        "deflateInit2_",
-    );
-    let leaks: Vec<StackId> = (0..40)
-        .map(|line| shop.request(900 + line, &[cart, remember]))
-        .collect();
+    let deflate = shop.frame(FrameKind::Native, "/lib/x86_64-linux-gnu/libz.so.1.2.13", 0, "deflateInit2_");
+    let leaks: Vec<StackId> = (0..40).map(|line| shop.request(900 + line, &[cart, remember])).collect();
     let uploads = shop.request(880, &[upload, loads, decode, raw_decode]);
     let bodies = shop.request(880, &[upload, read]);
     let exports = shop.request(881, &[export, deflate]);
     let no_own = shop.request(880, &[]);
     let native = shop.builder.marker("[native thread, no Python stack]");
     let native = shop.builder.stack(&[native]);
-    let mut blocks: Vec<BlockRow> = (0..)
-        .zip(&leaks)
-        .map(|(n, stack)| block(*stack, 30 + n, 16 * KIB, 30 + n, 0))
-        .collect();
+    let mut blocks: Vec<BlockRow> =
+        (0..).zip(&leaks).map(|(n, stack)| block(*stack, 30 + n, 16 * KIB, 30 + n, 0)).collect();
     blocks.extend([
         block(uploads, 1200, 260 * KIB, 0, 500),
         block(bodies, 1200, 3 * MIB, 2, 480),
@@ -147,10 +126,7 @@ fn shop_rows(shop: &mut Shop) -> Readings {
     };
     Readings {
         blocks,
-        pools: vec![
-            pool(leaks[0], 300, 290, 70_311, 4 * MIB),
-            pool(uploads, 900, 12, 41, 9 * KIB),
-        ],
+        pools: vec![pool(leaks[0], 300, 290, 70_311, 4 * MIB), pool(uploads, 900, 12, 41, 9 * KIB)],
         mappings: vec![
             mapping(bodies, MappingOrigin::AllocatorMmap, 1200, 3600 * MIB, 2, 6 * MIB),
             mapping(leaks[3], MappingOrigin::AllocatorBrk, 40, 34 * MIB, 1, 30 * MIB),
@@ -180,6 +156,7 @@ fn shop_quality() -> Quality {
         own_cpu_ms: 612,
         target_cost_ms: 90,
         target_cpu_ms: 14_200,
+        return_cost_ns: 240,
         hit_cost_ns: 288,
         attach_ms: 37,
         links: "uprobe_multi with sessions".to_owned(),
@@ -188,9 +165,7 @@ fn shop_quality() -> Quality {
 }
 
 fn rich() -> Profile {
-    let mut shop = Shop {
-        builder: ProfileBuilder::new(),
-    };
+    let mut shop = Shop { builder: ProfileBuilder::new() };
     let mut readings = shop_rows(&mut shop);
     readings.trace = Trace {
         pyalloc_version: "0.1.0".to_owned(),
@@ -214,6 +189,7 @@ fn rich() -> Profile {
         rss_end: 118 * MIB + 300 * KIB,
         rss_peak: 131 * MIB,
         end: End::Detached,
+        ..Process::default()
     }];
     readings.quality = shop_quality();
     shop.builder.snapshot(readings);
@@ -244,18 +220,9 @@ fn hostile() -> Profile {
     let stacks: Vec<StackId> = frames.chunks(5).map(|frames| builder.stack(frames)).collect();
     let mut blocks: Vec<BlockRow> = stacks.iter().map(|stack| block(*stack, 2, MIB, 1, 0)).collect();
     blocks.push(block(0, 1, 1, 1, 1));
-    let odd = Count {
-        name: "\x1b[2J".to_owned(),
-        class: CountClass::Dropped,
-        value: 3,
-        meaning: "\x07".to_owned(),
-    };
+    let odd = Count { name: "\x1b[2J".to_owned(), class: CountClass::Dropped, value: 3, meaning: "\x07".to_owned() };
     builder.snapshot(Readings {
-        trace: Trace {
-            started_unix_ms: u64::MAX,
-            kernel: "\x1b]0;x\x07".to_owned(),
-            ..Trace::default()
-        },
+        trace: Trace { started_unix_ms: u64::MAX, kernel: "\x1b]0;x\x07".to_owned(), ..Trace::default() },
         processes: vec![Process {
             pid: 1,
             command: "sh -c '\x1b[2J' --</title><script>\n".to_owned(),
@@ -266,11 +233,7 @@ fn hostile() -> Profile {
             ..Process::default()
         }],
         blocks,
-        quality: Quality {
-            counts: vec![odd],
-            links: "\n".to_owned(),
-            ..Quality::default()
-        },
+        quality: Quality { counts: vec![odd], links: "\n".to_owned(), ..Quality::default() },
         ..Readings::default()
     });
     let mut profile = builder.into_profile();
@@ -283,17 +246,8 @@ fn hostile() -> Profile {
 fn empty() -> Profile {
     let mut builder = ProfileBuilder::new();
     builder.snapshot(Readings {
-        trace: Trace {
-            duration_ms: 2_300,
-            complete: true,
-            launched: true,
-            ..Trace::default()
-        },
-        processes: vec![Process {
-            pid: 9,
-            end: End::Exited(0),
-            ..Process::default()
-        }],
+        trace: Trace { duration_ms: 2_300, complete: true, launched: true, ..Trace::default() },
+        processes: vec![Process { pid: 9, end: End::Exited(0), ..Process::default() }],
         ..Readings::default()
     });
     builder.into_profile()
@@ -315,22 +269,13 @@ fn rich_text_in_80_columns() {
 
 #[test]
 fn rich_text_in_colour() {
-    let options = Options {
-        colour: true,
-        top: 1,
-        value: Some(Value::InuseObjects),
-        ..Options::default()
-    };
+    let options = Options { colour: true, top: 1, value: Some(Value::InuseObjects), ..Options::default() };
     insta::assert_snapshot!(render(&rich(), Format::Text, &options).unwrap().replace('\x1b', "ESC"));
 }
 
 #[test]
 fn rich_mapping_text() {
-    let options = Options {
-        ledger: Ledger::Mapping,
-        value: Some(Value::InuseSpace),
-        ..Options::default()
-    };
+    let options = Options { ledger: Ledger::Mapping, value: Some(Value::InuseSpace), ..Options::default() };
     insta::assert_snapshot!(render(&rich(), Format::Text, &options).unwrap());
 }
 
@@ -341,19 +286,13 @@ fn rich_folded() {
 
 #[test]
 fn rich_json() {
-    let options = Options {
-        top: 2,
-        ..Options::default()
-    };
+    let options = Options { top: 2, ..Options::default() };
     insta::assert_snapshot!(render(&rich(), Format::Json, &options).unwrap());
 }
 
 #[test]
 fn rich_flamegraph() {
-    let options = Options {
-        value: Some(Value::AllocSpace),
-        ..Options::default()
-    };
+    let options = Options { value: Some(Value::AllocSpace), ..Options::default() };
     insta::assert_snapshot!(svg(&rich(), &options));
 }
 
@@ -370,10 +309,7 @@ fn hostile_folded_lines_stay_lines() {
     for line in folded.lines() {
         let (path, value) = line.rsplit_once(' ').unwrap();
         assert!(value.parse::<u64>().is_ok(), "{line}");
-        assert!(
-            path.ends_with([')', ']']),
-            "a number at the end of a name would be taken for a second value: {line}"
-        );
+        assert!(path.ends_with([')', ']']), "a number at the end of a name would be taken for a second value: {line}");
         assert!(!line.contains(super::sanitize::is_hidden));
     }
     assert_eq!(folded.lines().count(), 7);
@@ -420,11 +356,7 @@ fn a_leak_reached_by_many_paths_is_one_entry_and_comes_first() {
     let text = text(&rich(), 100);
     let first = text.lines().find(|line| line.starts_with("  1. ")).unwrap();
     assert!(first.ends_with("app.py:21 remember"), "{first}");
-    assert_eq!(
-        text.matches("app.py:21 remember").count(),
-        3,
-        "by surviving bytes, by bytes allocated, as a payload"
-    );
+    assert_eq!(text.matches("app.py:21 remember").count(), 3, "by surviving bytes, by bytes allocated, as a payload");
 }
 
 #[test]
@@ -442,15 +374,8 @@ fn sums_beyond_64_bits_do_not_overflow() {
 #[test]
 fn several_processes_are_told_apart() {
     let mut profile = rich();
-    profile.processes.push(Process {
-        pid: 4712,
-        command: "worker".to_owned(),
-        ..Process::default()
-    });
-    profile.blocks.push(BlockRow {
-        process: 1,
-        ..profile.blocks[0]
-    });
+    profile.processes.push(Process { pid: 4712, command: "worker".to_owned(), ..Process::default() });
+    profile.blocks.push(BlockRow { process: 1, ..profile.blocks[0] });
     let folded = rendered(&profile, Format::Folded);
     assert!(folded.lines().all(|line| line.starts_with("[process 471")), "{folded}");
     assert!(text(&profile, 100).contains("in 2 processes"));
@@ -459,22 +384,12 @@ fn several_processes_are_told_apart() {
 #[test]
 fn a_ledger_without_the_value_says_what_it_has() {
     let ask = |value| {
-        let options = Options {
-            ledger: Ledger::Mapping,
-            value: Some(value),
-            ..Options::default()
-        };
+        let options = Options { ledger: Ledger::Mapping, value: Some(value), ..Options::default() };
         [Format::Text, Format::Flamegraph, Format::Folded, Format::Json]
             .map(|f| render(&rich(), f, &options).unwrap_err())
     };
     for error in ask(Value::PeakSpace) {
-        assert_eq!(
-            error,
-            RenderError::NoSuchValue {
-                ledger: Ledger::Mapping,
-                value: Value::PeakSpace
-            }
-        );
+        assert_eq!(error, RenderError::NoSuchValue { ledger: Ledger::Mapping, value: Value::PeakSpace });
         assert_eq!(
             error.to_string(),
             "the mapping ledger has no peak_space: it has inuse_space, inuse_objects, alloc_space, alloc_objects"

@@ -30,9 +30,7 @@ pub(super) fn by_line(profile: &Profile, rows: &[Row]) -> Vec<Group> {
     let mut groups: HashMap<Option<(StringId, StringId, u32)>, Group> = HashMap::new();
     for row in rows {
         let frame = recognized(profile, row.stack);
-        let key = frame
-            .and_then(|frame| profile.frame(frame))
-            .map(|frame| (frame.file, frame.function, frame.line));
+        let key = frame.and_then(|frame| profile.frame(frame)).map(|frame| (frame.file, frame.function, frame.line));
         groups.entry(key).or_insert_with(|| Group::empty(frame)).add(row);
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
@@ -45,22 +43,12 @@ pub(super) fn by_line(profile: &Profile, rows: &[Row]) -> Vec<Group> {
 pub(super) fn recognized(profile: &Profile, stack: StackId) -> Option<FrameId> {
     let kind = |id: &FrameId| profile.frame(*id).map(|frame: &Frame| frame.kind);
     let innermost = |wanted| profile.frame_ids(stack).find(|id| kind(id) == Some(wanted));
-    innermost(FrameKind::Own)
-        .or_else(|| innermost(FrameKind::Package))
-        .or_else(|| profile.frame_ids(stack).next())
+    innermost(FrameKind::Own).or_else(|| innermost(FrameKind::Package)).or_else(|| profile.frame_ids(stack).next())
 }
 
 impl Group {
     fn empty(frame: Option<FrameId>) -> Self {
-        Self {
-            frame,
-            value: 0,
-            blocks: 0,
-            small: 0,
-            space: 0,
-            paths: BTreeMap::new(),
-            processes: BTreeSet::new(),
-        }
+        Self { frame, value: 0, blocks: 0, small: 0, space: 0, paths: BTreeMap::new(), processes: BTreeSet::new() }
     }
 
     fn add(&mut self, row: &Row) {
@@ -76,10 +64,7 @@ impl Group {
     /// The path with the largest number, and that number.
     pub(super) fn heaviest(&self) -> (StackId, u64) {
         // Of equal ones the first, so that the same profile gives the same report.
-        let heaviest = self
-            .paths
-            .iter()
-            .max_by_key(|(stack, value)| (**value, std::cmp::Reverse(**stack)));
+        let heaviest = self.paths.iter().max_by_key(|(stack, value)| (**value, std::cmp::Reverse(**stack)));
         heaviest.map_or((0, 0), |(stack, value)| (*stack, *value))
     }
 }

@@ -23,14 +23,8 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
         trace: &profile.trace,
         processes: profile.processes.iter().map(process).collect(),
         ledgers: ledgers(profile),
-        top_paths: values
-            .map(|value| top_paths(profile, options, value))
-            .collect::<Result<_, _>>()?,
-        payloads: payloads(profile)
-            .iter()
-            .take(options.top)
-            .map(|place| payload(profile, place))
-            .collect(),
+        top_paths: values.map(|value| top_paths(profile, options, value)).collect::<Result<_, _>>()?,
+        payloads: payloads(profile).iter().take(options.top).map(|place| payload(profile, place)).collect(),
         quality: &profile.quality,
     };
     let text = serde_json::to_string_pretty(&report).map_err(|error| RenderError::Json(error.to_string()))?;
@@ -200,18 +194,8 @@ fn top_paths<'p>(profile: &'p Profile, options: &Options, value: Value) -> Resul
     let rows = select::rows(profile, ledger, value)?;
     let groups = by_line(profile, &rows);
     let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
-    let top = groups
-        .iter()
-        .take(options.top)
-        .map(|entry| group(profile, entry, total))
-        .collect();
-    Ok(TopPaths {
-        ledger: ledger.name(),
-        value: value.name(),
-        total,
-        groups: groups.len(),
-        top,
-    })
+    let top = groups.iter().take(options.top).map(|entry| group(profile, entry, total)).collect();
+    Ok(TopPaths { ledger: ledger.name(), value: value.name(), total, groups: groups.len(), top })
 }
 
 fn group<'p>(profile: &'p Profile, group: &Group, total: u64) -> GroupOut<'p> {
@@ -225,10 +209,7 @@ fn group<'p>(profile: &'p Profile, group: &Group, total: u64) -> GroupOut<'p> {
         small_objects: group.small,
         pids: group.processes.iter().filter_map(pid).collect(),
         paths: group.paths.len(),
-        heaviest_path: PathOut {
-            value: heaviest_value,
-            frames: frames(profile, heaviest),
-        },
+        heaviest_path: PathOut { value: heaviest_value, frames: frames(profile, heaviest) },
     }
 }
 
@@ -239,19 +220,8 @@ fn frames(profile: &Profile, stack: StackId) -> Vec<FrameOut<'_>> {
 }
 
 fn frame(profile: &Profile, id: FrameId) -> Option<FrameOut<'_>> {
-    let Frame {
-        kind,
-        function,
-        file,
-        line,
-        ..
-    } = *profile.frame(id)?;
-    Some(FrameOut {
-        kind,
-        function: profile.text(function),
-        file: profile.text(file),
-        line,
-    })
+    let Frame { kind, function, file, line, .. } = *profile.frame(id)?;
+    Some(FrameOut { kind, function: profile.text(function), file: profile.text(file), line })
 }
 
 #[derive(Serialize)]

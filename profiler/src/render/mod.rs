@@ -84,13 +84,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            ledger: Ledger::Heap,
-            value: None,
-            top: 10,
-            colour: false,
-            width: DEFAULT_WIDTH,
-        }
+        Self { ledger: Ledger::Heap, value: None, top: 10, colour: false, width: DEFAULT_WIDTH }
     }
 }
 
@@ -129,8 +123,7 @@ pub fn render(profile: &Profile, format: Format, options: &Options) -> Result<St
 impl Options {
     /// The numbers that a report lists the top call paths by.
     fn values(&self) -> Vec<Value> {
-        self.value
-            .map_or(vec![Value::InuseSpace, Value::AllocSpace], |value| vec![value])
+        self.value.map_or(vec![Value::InuseSpace, Value::AllocSpace], |value| vec![value])
     }
 
     /// The number of a format that shows one.
@@ -151,24 +144,13 @@ impl Ledger {
     fn values(self) -> &'static [Value] {
         use Value::{AllocObjects, AllocSpace, InuseObjects, InuseSpace, PeakSpace, TemporarySpace};
         match self {
-            Self::Heap => &[
-                InuseSpace,
-                InuseObjects,
-                AllocSpace,
-                AllocObjects,
-                TemporarySpace,
-                PeakSpace,
-            ],
+            Self::Heap => &[InuseSpace, InuseObjects, AllocSpace, AllocObjects, TemporarySpace, PeakSpace],
             Self::Mapping => &[InuseSpace, InuseObjects, AllocSpace, AllocObjects],
         }
     }
 
     fn value_names(self) -> String {
-        self.values()
-            .iter()
-            .map(|value| value.name())
-            .collect::<Vec<_>>()
-            .join(", ")
+        self.values().iter().map(|value| value.name()).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -27,11 +27,7 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn new(width: usize, colour: bool) -> Self {
-        Self {
-            text: String::new(),
-            width,
-            colour,
-        }
+        Self { text: String::new(), width, colour }
     }
 
     pub(super) fn finish(self) -> String {
@@ -104,22 +100,14 @@ impl Page {
 
 /// The words of a sentence, each a piece; a number stays with its unit.
 pub(super) fn words(text: &str) -> Vec<Piece> {
-    const UNITS: [&str; 12] = [
-        "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "%", "ns", "ms", "s", "min",
-    ];
+    const UNITS: [&str; 12] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "%", "ns", "ms", "s", "min"];
     let mut pieces: Vec<Piece> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         let is_unit = UNITS.contains(&word.trim_end_matches([',', ';', ':', '.', ')']));
-        match pieces
-            .last_mut()
-            .filter(|last| is_unit && last.text.ends_with(|c: char| c.is_ascii_digit()))
-        {
+        match pieces.last_mut().filter(|last| is_unit && last.text.ends_with(|c: char| c.is_ascii_digit())) {
             Some(number) => number.text.extend([" ", word]),
             // A no-break space keeps words together, and is a plain one on the page.
-            None => pieces.push(Piece {
-                text: word.replace('\u{a0}', " "),
-                dim: false,
-            }),
+            None => pieces.push(Piece { text: word.replace('\u{a0}', " "), dim: false }),
         }
     }
     pieces
@@ -134,19 +122,13 @@ mod tests {
         let mut page = Page::new(40, false);
         page.heading("Title");
         page.fact("name", "one two three four five six seven");
-        assert_eq!(
-            page.finish(),
-            "Title\n  name            one two three four\n                  five six seven\n"
-        );
+        assert_eq!(page.finish(), "Title\n  name            one two three four\n                  five six seven\n");
     }
 
     #[test]
     fn colour_takes_no_room() {
         let mut page = Page::new(9, true);
-        let piece = |text: &str| Piece {
-            text: text.to_owned(),
-            dim: true,
-        };
+        let piece = |text: &str| Piece { text: text.to_owned(), dim: true };
         page.pieces("", 2, &[piece("aaaa"), piece("bbbb"), piece("cccc")]);
         let expected = "\x1b[2maaaa\x1b[0m \x1b[2mbbbb\x1b[0m\n  \x1b[2mcccc\x1b[0m\n";
         assert_eq!(page.finish(), expected);

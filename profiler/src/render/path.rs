@@ -21,16 +21,8 @@ pub(super) struct Names<'p> {
 impl<'p> Names<'p> {
     /// Names of functions and files of at most `columns` columns.
     pub(super) fn new(profile: &'p Profile, columns: usize) -> Self {
-        let own = profile
-            .frames
-            .iter()
-            .filter(|frame| frame.kind == FrameKind::Own)
-            .map(|frame| frame.file);
-        Self {
-            profile,
-            own: shortest_suffixes(profile, &own.collect()),
-            columns,
-        }
+        let own = profile.frames.iter().filter(|frame| frame.kind == FrameKind::Own).map(|frame| frame.file);
+        Self { profile, own: shortest_suffixes(profile, &own.collect()), columns }
     }
 
     /// `app.py:21 remember`; a marker's text.
@@ -59,19 +51,12 @@ impl<'p> Names<'p> {
     }
 
     fn function(&self, frame: &Frame) -> String {
-        or_unknown(
-            &sanitize::name(self.profile.text(frame.function), self.columns),
-            "function",
-        )
+        or_unknown(&sanitize::name(self.profile.text(frame.function), self.columns), "function")
     }
 
     fn marker(&self, frame: &Frame) -> String {
         let text = self.function(frame);
-        if text.starts_with('[') && text.ends_with(']') {
-            text
-        } else {
-            format!("[{text}]")
-        }
+        if text.starts_with('[') && text.ends_with(']') { text } else { format!("[{text}]") }
     }
 
     fn file(&self, frame: &Frame) -> String {
@@ -90,9 +75,7 @@ impl<'p> Names<'p> {
         let package = match frame.kind {
             FrameKind::Native | FrameKind::Marker => last_parts(full, 1),
             _ => {
-                let within = within_library(full)
-                    .trim_start_matches("<frozen ")
-                    .trim_end_matches('>');
+                let within = within_library(full).trim_start_matches("<frozen ").trim_end_matches('>');
                 let first = within.split(['/', '.']).next().unwrap_or_default();
                 if first.is_empty() { within } else { first }
             }
@@ -106,9 +89,7 @@ impl<'p> Names<'p> {
         let within = match frame.kind {
             FrameKind::Native => last_parts(full, 1).split('.').next().unwrap_or_default(),
             FrameKind::Own => last_parts(full, 1),
-            _ => within_library(full)
-                .trim_start_matches("<frozen ")
-                .trim_end_matches('>'),
+            _ => within_library(full).trim_start_matches("<frozen ").trim_end_matches('>'),
         };
         let stem = within.strip_suffix(".py").unwrap_or(within);
         // orjson/orjson.cpython-311-x86_64-linux-gnu.so
@@ -119,11 +100,7 @@ impl<'p> Names<'p> {
 }
 
 fn or_unknown(text: &str, what: &str) -> String {
-    if text.trim().is_empty() {
-        format!("unknown {what}")
-    } else {
-        text.to_owned()
-    }
+    if text.trim().is_empty() { format!("unknown {what}") } else { text.to_owned() }
 }
 
 /// The path below site-packages or the standard library's folder; else its last two parts.
@@ -133,10 +110,7 @@ fn within_library(path: &str) -> &str {
             return &path[at + folder.len()..];
         }
     }
-    let standard = path
-        .match_indices("/lib/python3")
-        .map(|(at, text)| at + text.len())
-        .last();
+    let standard = path.match_indices("/lib/python3").map(|(at, text)| at + text.len()).last();
     match standard.and_then(|at| path[at..].split_once('/')) {
         Some((_, within)) if !within.is_empty() => within,
         _ => last_parts(path, 2),
@@ -156,10 +130,7 @@ fn shortest_suffixes(profile: &Profile, files: &BTreeSet<StringId>) -> HashMap<S
     for parts in 1..=MOST_PARTS {
         let mut by_suffix: BTreeMap<&str, Vec<StringId>> = BTreeMap::new();
         for &file in &open {
-            by_suffix
-                .entry(last_parts(profile.text(file), parts))
-                .or_default()
-                .push(file);
+            by_suffix.entry(last_parts(profile.text(file), parts)).or_default().push(file);
         }
         open.clear();
         for (suffix, files) in by_suffix {
@@ -191,12 +162,7 @@ mod tests {
 
     #[test]
     fn own_files_are_as_short_as_they_can_be_told_apart() {
-        let files = [
-            "/srv/shop/app.py",
-            "/srv/shop/a/views.py",
-            "/srv/shop/b/views.py",
-            "/srv/shop/__init__.py",
-        ];
+        let files = ["/srv/shop/app.py", "/srv/shop/a/views.py", "/srv/shop/b/views.py", "/srv/shop/__init__.py"];
         let expected = ["app.py:7 f", "a/views.py:7 f", "b/views.py:7 f", "shop/__init__.py:7 f"];
         assert_eq!(code(FrameKind::Own, &files), expected);
         assert_eq!(
@@ -213,12 +179,8 @@ mod tests {
             "<frozen importlib._bootstrap>",
             "/opt/odd/place/x.py",
         ];
-        let expected = [
-            "flask/app.py:7 f",
-            "json/decoder.py:7 f",
-            "<frozen importlib._bootstrap>:7 f",
-            "place/x.py:7 f",
-        ];
+        let expected =
+            ["flask/app.py:7 f", "json/decoder.py:7 f", "<frozen importlib._bootstrap>:7 f", "place/x.py:7 f"];
         assert_eq!(code(FrameKind::Package, &files), expected);
     }
 
@@ -228,21 +190,11 @@ mod tests {
         builder.frame(FrameKind::Stdlib, "f", "/usr/lib/python3.11/json/__init__.py", 1, 1);
         builder.frame(FrameKind::Package, "f", "/v/lib/python3.11/site-packages/six.py", 1, 1);
         builder.frame(FrameKind::Stdlib, "f", "<frozen importlib._bootstrap>", 1, 1);
-        builder.frame(
-            FrameKind::Native,
-            "f",
-            "/v/site-packages/orjson/orjson.cpython-311-x86_64-linux-gnu.so",
-            0,
-            0,
-        );
+        builder.frame(FrameKind::Native, "f", "/v/site-packages/orjson/orjson.cpython-311-x86_64-linux-gnu.so", 0, 0);
         builder.frame(FrameKind::Native, "f", "/lib/x86_64-linux-gnu/libz.so.1", 0, 0);
         let profile = builder.into_profile();
         let names = Names::new(&profile, NAME_COLUMNS);
-        let all: Vec<_> = profile
-            .frames
-            .iter()
-            .map(|frame| (names.module(frame), names.package(frame)))
-            .collect();
+        let all: Vec<_> = profile.frames.iter().map(|frame| (names.module(frame), names.package(frame))).collect();
         let expected = [
             ("json", "json"),
             ("six", "six"),
@@ -250,9 +202,6 @@ mod tests {
             ("orjson", "orjson.cpython-311-x86_64-linux-gnu.so"),
             ("libz", "libz.so.1"),
         ];
-        assert_eq!(
-            all,
-            expected.map(|(module, package)| (module.to_owned(), package.to_owned()))
-        );
+        assert_eq!(all, expected.map(|(module, package)| (module.to_owned(), package.to_owned())));
     }
 }

@@ -41,13 +41,8 @@ pub(super) fn payloads(profile: &Profile) -> Vec<Payload> {
     for row in &profile.blocks {
         let frame = recognized(profile, row.stack);
         let label = labels.of(profile, row.stack);
-        let line = frame
-            .and_then(|id| profile.frame(id))
-            .map(|frame| (frame.file, frame.function, frame.line));
-        places
-            .entry((line, label))
-            .or_insert_with(|| Payload::new(frame, label, row.stack))
-            .add(row);
+        let line = frame.and_then(|id| profile.frame(id)).map(|frame| (frame.file, frame.function, frame.line));
+        places.entry((line, label)).or_insert_with(|| Payload::new(frame, label, row.stack)).add(row);
     }
     for place in places.values_mut() {
         place.burst = place.burst.max(place.inuse_space);
@@ -110,19 +105,11 @@ struct Pattern {
 }
 
 const fn all(label: &'static str, modules: &'static str) -> Pattern {
-    Pattern {
-        label,
-        modules,
-        functions: "",
-    }
+    Pattern { label, modules, functions: "" }
 }
 
 const fn some(label: &'static str, modules: &'static str, functions: &'static str) -> Pattern {
-    Pattern {
-        label,
-        modules,
-        functions,
-    }
+    Pattern { label, modules, functions }
 }
 
 const PARSING: &str = "parsing";
@@ -134,96 +121,32 @@ const IMPORT: &str = "module import";
 
 /// What library code does between own code and the allocation; the first that fits counts.
 const DOING: &[Pattern] = &[
-    some(
-        SERIALIZATION,
-        "json simplejson orjson ujson flask.json pickle marshal",
-        "dump*",
-    ),
-    some(
-        SERIALIZATION,
-        "msgpack yaml marshmallow toml",
-        "dump* pack* serialize* _serialize*",
-    ),
-    all(
-        SERIALIZATION,
-        "json.encoder simplejson.encoder yaml.emitter yaml.serializer yaml.representer",
-    ),
-    all(
-        SERIALIZATION,
-        "rest_framework.renderers fastapi.encoders openpyxl.writer",
-    ),
-    some(
-        PARSING,
-        "werkzeug starlette django.http",
-        "*form* parse* _parse* get_json json",
-    ),
-    all(
-        PARSING,
-        "json simplejson orjson ujson _json pickle _pickle marshal msgpack yaml",
-    ),
-    all(
-        PARSING,
-        "xml lxml pyexpat html.parser html5lib bs4 csv _csv configparser ast",
-    ),
-    all(
-        PARSING,
-        "tomllib tomli toml email multipart python_multipart werkzeug.formparser",
-    ),
-    all(
-        PARSING,
-        "werkzeug.sansio.multipart pydantic pydantic_core marshmallow dateutil.parser",
-    ),
-    all(
-        PARSING,
-        "google.protobuf openpyxl docx pypdf pdfminer fastavro avro urllib.parse",
-    ),
-    all(
-        COMPRESSION,
-        "gzip zlib bz2 lzma _compression compression zipfile tarfile zstandard",
-    ),
+    some(SERIALIZATION, "json simplejson orjson ujson flask.json pickle marshal", "dump*"),
+    some(SERIALIZATION, "msgpack yaml marshmallow toml", "dump* pack* serialize* _serialize*"),
+    all(SERIALIZATION, "json.encoder simplejson.encoder yaml.emitter yaml.serializer yaml.representer"),
+    all(SERIALIZATION, "rest_framework.renderers fastapi.encoders openpyxl.writer"),
+    some(PARSING, "werkzeug starlette django.http", "*form* parse* _parse* get_json json"),
+    all(PARSING, "json simplejson orjson ujson _json pickle _pickle marshal msgpack yaml"),
+    all(PARSING, "xml lxml pyexpat html.parser html5lib bs4 csv _csv configparser ast"),
+    all(PARSING, "tomllib tomli toml email multipart python_multipart werkzeug.formparser"),
+    all(PARSING, "werkzeug.sansio.multipart pydantic pydantic_core marshmallow dateutil.parser"),
+    all(PARSING, "google.protobuf openpyxl docx pypdf pdfminer fastavro avro urllib.parse"),
+    all(COMPRESSION, "gzip zlib bz2 lzma _compression compression zipfile tarfile zstandard"),
     all(COMPRESSION, "brotli lz4 snappy libz liblzma libbz2 libzstd"),
-    all(
-        "database",
-        "sqlite3 _sqlite3 psycopg psycopg2 sqlalchemy django.db pymongo bson",
-    ),
-    all(
-        "database",
-        "redis MySQLdb pymysql asyncpg peewee libpq libsqlite3 elasticsearch",
-    ),
+    all("database", "sqlite3 _sqlite3 psycopg psycopg2 sqlalchemy django.db pymongo bson"),
+    all("database", "redis MySQLdb pymysql asyncpg peewee libpq libsqlite3 elasticsearch"),
     all("dataframe", "pandas polars pyarrow dask modin libarrow"),
     all("image", "PIL cv2 imageio skimage matplotlib"),
-    all(
-        "model",
-        "torch transformers sklearn tensorflow keras xgboost lightgbm onnxruntime",
-    ),
+    all("model", "torch transformers sklearn tensorflow keras xgboost lightgbm onnxruntime"),
     all("array", "numpy scipy libopenblas _multiarray_umath"),
     all("template", "jinja2 mako django.template chameleon"),
-    some(
-        SOCKET,
-        "werkzeug django.http gunicorn.http",
-        "read* get_data *body* *chunk*",
-    ),
-    all(
-        SOCKET,
-        "socket ssl http.client urllib.request urllib3 requests httpx httpcore h11",
-    ),
-    all(
-        SOCKET,
-        "aiohttp asyncio.streams asyncio.selector_events asyncio.sslproto asyncio.buffered_proto",
-    ),
-    all(
-        SOCKET,
-        "gunicorn.http.unreader gunicorn.http.body uvicorn.protocols websockets httptools",
-    ),
-    all(
-        FILE,
-        "pathlib codecs _pyio io fileinput linecache shutil tempfile mmap tokenize",
-    ),
+    some(SOCKET, "werkzeug django.http gunicorn.http", "read* get_data *body* *chunk*"),
+    all(SOCKET, "socket ssl http.client urllib.request urllib3 requests httpx httpcore h11"),
+    all(SOCKET, "aiohttp asyncio.streams asyncio.selector_events asyncio.sslproto asyncio.buffered_proto"),
+    all(SOCKET, "gunicorn.http.unreader gunicorn.http.body uvicorn.protocols websockets httptools"),
+    all(FILE, "pathlib codecs _pyio io fileinput linecache shutil tempfile mmap tokenize"),
     all("encoding", "base64 binascii quopri encodings"),
-    all(
-        "encryption or hashing",
-        "cryptography Crypto hashlib hmac bcrypt argon2",
-    ),
+    all("encryption or hashing", "cryptography Crypto hashlib hmac bcrypt argon2"),
     all("text search", "re regex sre_compile sre_parse"),
     all("copying", "copy"),
     all("logging", "logging structlog loguru"),
@@ -235,38 +158,20 @@ const CONTEXT: &[Pattern] = &[
     all(IMPORT, "importlib"),
     all("template", "jinja2 mako django.template"),
     all("background job", "celery rq dramatiq huey apscheduler multiprocessing"),
-    all(
-        "request handler",
-        "flask werkzeug django starlette fastapi aiohttp.web tornado falcon",
-    ),
-    all(
-        "request handler",
-        "bottle pyramid sanic gunicorn uvicorn hypercorn wsgiref http.server",
-    ),
+    all("request handler", "flask werkzeug django starlette fastapi aiohttp.web tornado falcon"),
+    all("request handler", "bottle pyramid sanic gunicorn uvicorn hypercorn wsgiref http.server"),
     all("request handler", "socketserver grpc quart litestar"),
 ];
 
 /// What own code does, by a word in its function's name.
 const OWN_WORDS: &[(&str, &str)] = &[
-    (
-        "parsing (by its name)",
-        "parse parser parsing decode deserialize unpickle loads unpack",
-    ),
+    ("parsing (by its name)", "parse parser parsing decode deserialize unpickle loads unpack"),
     ("serialization (by its name)", "serialize dump dumps encode export pack"),
-    (
-        "compression (by its name)",
-        "compress decompress zip unzip gzip inflate deflate",
-    ),
-    (
-        "file or socket read (by its name)",
-        "read recv receive fetch download upload slurp",
-    ),
+    ("compression (by its name)", "compress decompress zip unzip gzip inflate deflate"),
+    ("file or socket read (by its name)", "read recv receive fetch download upload slurp"),
     ("image (by its name)", "image thumbnail resize"),
     ("template (by its name)", "render template"),
-    (
-        "request handler (by its name)",
-        "handler handle view endpoint request response",
-    ),
+    ("request handler (by its name)", "handler handle view endpoint request response"),
 ];
 
 /// What each frame of a profile says about a path it is on.
@@ -306,26 +211,17 @@ impl Labels {
                 break;
             }
         }
-        profile
-            .frame_ids(stack)
-            .find_map(|id| self.context.get(id as usize).copied().flatten())
+        profile.frame_ids(stack).find_map(|id| self.context.get(id as usize).copied().flatten())
     }
 }
 
 fn last_name(function: &str) -> &str {
-    let name = function
-        .rsplit('.')
-        .find(|part| !part.starts_with('<'))
-        .unwrap_or(function);
+    let name = function.rsplit('.').find(|part| !part.starts_with('<')).unwrap_or(function);
     if name.len() > 256 { "" } else { name }
 }
 
 fn first_match(patterns: &[Pattern], (module, function): &(String, &str)) -> Option<&'static str> {
-    let inside = |outer: &str| {
-        module
-            .strip_prefix(outer)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
+    let inside = |outer: &str| module.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let matches = |pattern: &&Pattern| {
         pattern.modules.split(' ').any(inside)
             && (pattern.functions.is_empty() || pattern.functions.split(' ').any(|wanted| fits(wanted, function)))
@@ -356,10 +252,7 @@ mod tests {
 
     fn check(frames: &[(FrameKind, &str, &str)], expected: Option<&str>) {
         let mut builder = ProfileBuilder::new();
-        let ids: Vec<_> = frames
-            .iter()
-            .map(|(kind, file, name)| builder.frame(*kind, name, file, 1, 1))
-            .collect();
+        let ids: Vec<_> = frames.iter().map(|(kind, file, name)| builder.frame(*kind, name, file, 1, 1)).collect();
         let stack = builder.stack(&ids);
         let profile = builder.into_profile();
         assert_eq!(Labels::new(&profile).of(&profile, stack), expected, "{frames:?}");
@@ -373,57 +266,18 @@ mod tests {
         let json = |file, name| (Stdlib, file, name);
         check(&[own], None);
         check(&[flask, own], Some("request handler"));
-        check(
-            &[flask, own, json("/usr/lib/python3.11/json/__init__.py", "loads")],
-            Some("parsing"),
-        );
-        check(
-            &[own, json("/usr/lib/python3.11/json/__init__.py", "dumps")],
-            Some("serialization"),
-        );
-        check(
-            &[own, json("/usr/lib/python3.11/json/encoder.py", "JSONEncoder.encode")],
-            Some("serialization"),
-        );
-        check(
-            &[
-                own,
-                (Package, "/v/site-packages/pandas/io/parsers/readers.py", "read_csv"),
-            ],
-            Some("dataframe"),
-        );
-        check(
-            &[own, (Native, "/lib/x86_64-linux-gnu/libz.so.1", "deflate")],
-            Some("compression"),
-        );
+        check(&[flask, own, json("/usr/lib/python3.11/json/__init__.py", "loads")], Some("parsing"));
+        check(&[own, json("/usr/lib/python3.11/json/__init__.py", "dumps")], Some("serialization"));
+        check(&[own, json("/usr/lib/python3.11/json/encoder.py", "JSONEncoder.encode")], Some("serialization"));
+        check(&[own, (Package, "/v/site-packages/pandas/io/parsers/readers.py", "read_csv")], Some("dataframe"));
+        check(&[own, (Native, "/lib/x86_64-linux-gnu/libz.so.1", "deflate")], Some("compression"));
         check(&[own, (Native, "/lib/libc.so.6", "malloc")], None);
-        check(
-            &[own, (Stdlib, "/usr/lib/python3.11/socket.py", "SocketIO.readinto")],
-            Some("socket read"),
-        );
-        check(
-            &[own, (Stdlib, "/usr/lib/python3.11/pathlib.py", "Path.read_bytes")],
-            Some("file read"),
-        );
-        check(
-            &[(Own, "/srv/app.py", "Loader.parse_upload.<locals>.<lambda>")],
-            Some("parsing (by its name)"),
-        );
-        check(
-            &[flask, (Own, "/srv/app.py", "read_body")],
-            Some("file or socket read (by its name)"),
-        );
-        check(
-            &[(Package, "/v/site-packages/celery/app/trace.py", "trace_task"), own],
-            Some("background job"),
-        );
-        check(
-            &[
-                (Stdlib, "<frozen importlib._bootstrap>", "_load"),
-                (Own, "/srv/m.py", "<module>"),
-            ],
-            Some(IMPORT),
-        );
+        check(&[own, (Stdlib, "/usr/lib/python3.11/socket.py", "SocketIO.readinto")], Some("socket read"));
+        check(&[own, (Stdlib, "/usr/lib/python3.11/pathlib.py", "Path.read_bytes")], Some("file read"));
+        check(&[(Own, "/srv/app.py", "Loader.parse_upload.<locals>.<lambda>")], Some("parsing (by its name)"));
+        check(&[flask, (Own, "/srv/app.py", "read_body")], Some("file or socket read (by its name)"));
+        check(&[(Package, "/v/site-packages/celery/app/trace.py", "trace_task"), own], Some("background job"));
+        check(&[(Stdlib, "<frozen importlib._bootstrap>", "_load"), (Own, "/srv/m.py", "<module>")], Some(IMPORT));
         // A module of a similar name is not the module.
         check(&[own, (Package, "/v/site-packages/jsonx/core.py", "loads")], None);
     }
@@ -435,21 +289,9 @@ mod tests {
         let loads = builder.frame(FrameKind::Stdlib, "loads", "/usr/lib/python3.11/json/__init__.py", 1, 1);
         let stacks = [builder.stack(&[own]), builder.stack(&[own, loads])];
         let mut profile = builder.into_profile();
-        let row = |stack| BlockRow {
-            stack,
-            largest: LARGE_BLOCK,
-            alloc_objects: 2,
-            alloc_space: 9,
-            ..BlockRow::default()
-        };
-        profile.blocks = vec![
-            row(stacks[0]),
-            row(stacks[1]),
-            BlockRow {
-                largest: 1,
-                ..row(stacks[0])
-            },
-        ];
+        let row =
+            |stack| BlockRow { stack, largest: LARGE_BLOCK, alloc_objects: 2, alloc_space: 9, ..BlockRow::default() };
+        profile.blocks = vec![row(stacks[0]), row(stacks[1]), BlockRow { largest: 1, ..row(stacks[0]) }];
         let places = payloads(&profile);
         let labels: Vec<_> = places.iter().map(|place| (place.label, place.alloc_objects)).collect();
         assert_eq!(labels, [(None, 4), (Some("parsing"), 2)]);

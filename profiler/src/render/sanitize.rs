@@ -79,10 +79,7 @@ mod tests {
     #[test]
     fn escape_codes_and_direction_marks_are_seen() {
         assert_eq!(visible("a\x1b[31mb"), "a\\u{1b}[31mb");
-        assert_eq!(
-            visible("a\u{202e}b\u{2066}\n\r\t"),
-            "a\\u{202e}b\\u{2066}\\u{a}\\u{d}\\u{9}"
-        );
+        assert_eq!(visible("a\u{202e}b\u{2066}\n\r\t"), "a\\u{202e}b\\u{2066}\\u{a}\\u{d}\\u{9}");
         assert_eq!(visible("größe_名前"), "größe_名前");
     }
 
@@ -91,10 +88,7 @@ mod tests {
         assert_eq!(name("abcdefghijklmnopqrstuvwxyz", 15), "abcde[...]vwxyz");
         assert_eq!(name("short", 15), "short");
         assert!(name(&"名".repeat(1 << 20), 40).width() <= 40);
-        assert!(
-            name(&"\u{301}".repeat(1 << 20), 40).len() < 1000,
-            "accents have no width of their own"
-        );
+        assert!(name(&"\u{301}".repeat(1 << 20), 40).len() < 1000, "accents have no width of their own");
     }
 
     proptest! {

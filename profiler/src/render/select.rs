@@ -46,14 +46,7 @@ fn block_row(row: &BlockRow, value: Value) -> Row {
         Value::TemporarySpace => (row.temporary_objects, row.temporary_space),
         Value::PeakSpace => (0, row.peak_space),
     };
-    Row {
-        process: row.process,
-        stack: row.stack,
-        small: false,
-        value: pick(value, objects, space),
-        objects,
-        space,
-    }
+    Row { process: row.process, stack: row.stack, small: false, value: pick(value, objects, space), objects, space }
 }
 
 /// How many small objects were ever made is not counted, only which are live.
@@ -63,14 +56,7 @@ fn pool_row(row: &PoolRow, value: Value) -> Option<Row> {
         _ => return None,
     };
     let value = pick(value, objects, space);
-    Some(Row {
-        process: row.process,
-        stack: row.stack,
-        small: true,
-        value,
-        objects,
-        space,
-    })
+    Some(Row { process: row.process, stack: row.stack, small: true, value, objects, space })
 }
 
 fn mapping_row(row: &MappingRow, value: Value) -> Row {
@@ -78,14 +64,7 @@ fn mapping_row(row: &MappingRow, value: Value) -> Row {
         Value::InuseSpace | Value::InuseObjects => (row.inuse_objects, row.inuse_space),
         _ => (row.alloc_objects, row.alloc_space),
     };
-    Row {
-        process: row.process,
-        stack: row.stack,
-        small: false,
-        value: pick(value, objects, space),
-        objects,
-        space,
-    }
+    Row { process: row.process, stack: row.stack, small: false, value: pick(value, objects, space), objects, space }
 }
 
 fn pick(value: Value, objects: u64, space: u64) -> u64 {

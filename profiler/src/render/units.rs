@@ -56,11 +56,7 @@ pub fn share(part: u64, whole: u64) -> String {
 
 /// A share in a sentence: "97 %", "less than 1 %".
 pub fn rough_share(part: u64, whole: u64) -> String {
-    let percent = if whole == 0 {
-        0.0
-    } else {
-        part as f64 * 100.0 / whole as f64
-    };
+    let percent = if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
     match percent {
         _ if percent > 0.0 && percent < 1.0 => "less than 1 %".to_owned(),
         _ if part < whole && percent >= 99.5 => "over 99 %".to_owned(),

@@ -201,12 +201,7 @@ impl CodeTable {
             _ => FrameKind::Marker,
         };
         let info = Arc::new(info);
-        self.codes.push(Code {
-            info: info.clone(),
-            layout,
-            kind,
-            lines: HashMap::new(),
-        });
+        self.codes.push(Code { info: info.clone(), layout, kind, lines: HashMap::new() });
         let index = self.codes.len() - 1;
         self.distinct.insert(info, index);
         index
@@ -423,10 +418,7 @@ mod tests {
         record
     }
 
-    const ALIVE: Source<'static> = Source {
-        layout: &LAYOUTS[4],
-        memory: Some(&Objects),
-    };
+    const ALIVE: Source<'static> = Source { layout: &LAYOUTS[4], memory: Some(&Objects) };
 
     #[test]
     fn complete_copies_need_no_reading() {
@@ -451,10 +443,7 @@ mod tests {
         table.insert(&record(6), ALIVE, |code, serial| (code, serial) == (0x9000, 6));
         let frame = table.frame(6, Some(6)).unwrap();
         assert_eq!((frame.file.to_string().as_str(), frame.line), ("/srv/app/main.py", 71));
-        assert_eq!(
-            (frame.function.known(), frame.kind),
-            (Some("Cache.put"), FrameKind::Own)
-        );
+        assert_eq!((frame.function.known(), frame.kind), (Some("Cache.put"), FrameKind::Own));
     }
 
     #[test]
@@ -464,10 +453,7 @@ mod tests {
         let frame = table.frame(7, Some(6)).unwrap();
         assert_eq!(frame.function, Name::Unknown(Missing::Freed));
         assert_eq!((frame.line, frame.first_line, frame.kind), (0, 70, FrameKind::Marker));
-        assert_eq!(
-            frame.function.to_string(),
-            "[unknown: code object freed before it could be read]"
-        );
+        assert_eq!(frame.function.to_string(), "[unknown: code object freed before it could be read]");
         // What the kernel side copied was right when it was copied, and stays.
         let mut cut = with_copies(record(8));
         cut.linetable_copied = 35;
@@ -488,10 +474,7 @@ mod tests {
         lost.qualname = 0x7000;
         table.insert(&lost, ALIVE, |_, _| true);
         let frame = table.frame(2, None).unwrap();
-        assert_eq!(
-            (frame.function, frame.kind),
-            (Name::Unknown(Missing::Unreadable), FrameKind::Own)
-        );
+        assert_eq!((frame.function, frame.kind), (Name::Unknown(Missing::Unreadable), FrameKind::Own));
         assert_eq!(unknown(table.frame(99, None)), Name::Unknown(Missing::NotRecorded));
     }
 

@@ -2,5 +2,6 @@
 
 pub mod classify;
 pub mod code;
+pub mod native;
 
 pub use code::{CodeTable, Missing, Name, ResolvedFrame, Source};

@@ -12,31 +12,41 @@ use pyalloc::process::Pid;
 
 /// The folder of the workloads.
 pub fn workload(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/workloads")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/workloads").join(name)
 }
 
 /// Every interpreter found: pyenv's, Debian's, and those in `PYALLOC_TEST_PYTHONS` (paths joined by colons).
 pub fn interpreters() -> Vec<PathBuf> {
     let home = env::var_os("HOME").unwrap_or_default();
     let versions = fs::read_dir(Path::new(&home).join(".pyenv/versions"));
-    let mut found: Vec<PathBuf> = versions
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|version| version.path().join("bin/python"))
-        .collect();
+    let mut found: Vec<PathBuf> =
+        versions.into_iter().flatten().flatten().map(|version| version.path().join("bin/python")).collect();
     found.push("/usr/bin/python3.11".into());
     let more = env::var_os("PYALLOC_TEST_PYTHONS").unwrap_or_default();
     found.extend(env::split_paths(&more).filter(|path| !path.as_os_str().is_empty()));
     found.retain(|path| path.is_file());
     found.sort();
-    assert!(
-        !found.is_empty(),
-        "no interpreter found: install one, or name it in PYALLOC_TEST_PYTHONS"
-    );
+    assert!(!found.is_empty(), "no interpreter found: install one, or name it in PYALLOC_TEST_PYTHONS");
     found
+}
+
+/// Every interpreter of 3.8 and later that was found, those that `cargo xtask interpreters` has fetched too, with names.
+pub fn every_interpreter() -> Vec<(String, PathBuf)> {
+    let name = |path: &Path| {
+        let folder = path.parent()?.parent()?.file_name()?.to_str()?;
+        Some(if path.starts_with("/usr") { "system".to_owned() } else { format!("pyenv {folder}") })
+    };
+    let own = known_interpreters().into_iter().map(|(path, _)| (name(&path).unwrap_or_default(), path));
+    let mut every: Vec<_> = own.collect();
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interpreters");
+    let mut folders: Vec<_> = fs::read_dir(fetched).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    folders.sort();
+    for folder in folders {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().replace('-', " ");
+        every.push((name, folder.join("python")));
+    }
+    every.retain(|(_, path)| path.is_file());
+    every
 }
 
 /// The minor version of a Python 3 interpreter, `None` for Python 2.
@@ -50,11 +60,7 @@ pub fn minor_version(python: &Path) -> Option<u8> {
 
 /// The interpreters of 3.8 and later, with their minor version.
 pub fn known_interpreters() -> Vec<(PathBuf, u8)> {
-    let known = |path: PathBuf| {
-        minor_version(&path)
-            .filter(|minor| *minor >= 8)
-            .map(|minor| (path, minor))
-    };
+    let known = |path: PathBuf| minor_version(&path).filter(|minor| *minor >= 8).map(|minor| (path, minor));
     interpreters().into_iter().filter_map(known).collect()
 }
 

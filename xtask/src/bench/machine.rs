@@ -8,11 +8,7 @@ use xtask::python::Interpreter;
 pub fn describe(python: &Interpreter) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-    let guest = if is_guest(&cpuinfo) {
-        ", in a virtual machine"
-    } else {
-        ""
-    };
+    let guest = if is_guest(&cpuinfo) { ", in a virtual machine" } else { "" };
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let (major, minor, micro) = python.version;
     format!(

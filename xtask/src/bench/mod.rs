@@ -35,10 +35,7 @@ pub fn run(options: &[&str]) -> Result<()> {
     println!("\nwall time of whole programs, traced against plain (start and end of the trace included)");
     println!("medians of {pairs} pairs of runs, in turns; in brackets the smallest and the largest ratio\n");
     for workload in &workloads::ALL {
-        println!(
-            "{}",
-            Pairs::measure(pairs, |side| bench.seconds(workload, side))?.row(workload.name)
-        );
+        println!("{}", Pairs::measure(pairs, |side| bench.seconds(workload, side))?.row(workload.name));
     }
     Ok(())
 }
@@ -46,9 +43,7 @@ pub fn run(options: &[&str]) -> Result<()> {
 fn pairs_wanted(options: &[&str]) -> Result<usize> {
     let pairs = match options {
         [] => LEAST_PAIRS,
-        ["--pairs", number] => number
-            .parse()
-            .with_context(|| format!("--pairs takes a number, not `{number}`"))?,
+        ["--pairs", number] => number.parse().with_context(|| format!("--pairs takes a number, not `{number}`"))?,
         _ => bail!("bench takes only --pairs N, not `{}`", options.join(" ")),
     };
     if pairs < LEAST_PAIRS {
@@ -60,10 +55,7 @@ fn pairs_wanted(options: &[&str]) -> Result<usize> {
 /// pyalloc measures its own probes on itself: ns per malloc and free, untraced, at an emulated site and naively.
 fn probes(privilege: Privilege, pyalloc: &Path) -> Result<()> {
     let mut known = Command::new(pyalloc);
-    known
-        .args(["bench-probes", "--help"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    known.args(["bench-probes", "--help"]).stdout(Stdio::null()).stderr(Stdio::null());
     if !known.status().is_ok_and(|status| status.success()) {
         println!("\ncost of a probe: not measured, this build of pyalloc has no `bench-probes`");
         return Ok(());

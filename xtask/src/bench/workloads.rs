@@ -23,18 +23,9 @@ pub struct Workload {
 
 /// Small objects and no libc calls to speak of; object graphs and method calls; a web page out of templates.
 pub const ALL: [Workload; 3] = [
-    Workload {
-        name: "json_loads",
-        loops: 5000,
-    },
-    Workload {
-        name: "deltablue",
-        loops: 500,
-    },
-    Workload {
-        name: "django_template",
-        loops: 50,
-    },
+    Workload { name: "json_loads", loops: 5000 },
+    Workload { name: "deltablue", loops: 500 },
+    Workload { name: "django_template", loops: 50 },
 ];
 
 /// Everything a run needs.
@@ -52,27 +43,15 @@ impl<'a> Bench<'a> {
     /// Finds the benchmarks in the environment.
     pub fn new(privilege: Privilege, pyalloc: &'a Path, venv: &Venv) -> Result<Self> {
         const QUESTION: &str = "import os, pyperformance; print(os.path.dirname(pyperformance.__file__))";
-        let output = Command::new(venv.python())
-            .args(["-c", QUESTION])
-            .output()
-            .context("cannot run python")?;
+        let output = Command::new(venv.python()).args(["-c", QUESTION]).output().context("cannot run python")?;
         let package = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
         let benchmarks = package.join("data-files/benchmarks");
         if !benchmarks.is_dir() {
-            bail!(
-                "pyperformance keeps no benchmarks in {}: delete target/venvs and try again",
-                benchmarks.display()
-            );
+            bail!("pyperformance keeps no benchmarks in {}: delete target/venvs and try again", benchmarks.display());
         }
         let results = workspace_root().join("target/bench");
         fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
-        Ok(Self {
-            privilege,
-            pyalloc,
-            python: venv.python(),
-            benchmarks,
-            results,
-        })
+        Ok(Self { privilege, pyalloc, python: venv.python(), benchmarks, results })
     }
 
     /// Runs it once and returns its wall time.
@@ -82,9 +61,7 @@ impl<'a> Bench<'a> {
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let start = Instant::now();
-        let status = command
-            .status()
-            .with_context(|| format!("cannot run {}", command::line(&command)))?;
+        let status = command.status().with_context(|| format!("cannot run {}", command::line(&command)))?;
         let seconds = start.elapsed().as_secs_f64();
         if interrupt::happened() {
             bail!("interrupted");
@@ -101,20 +78,13 @@ impl<'a> Bench<'a> {
             Side::Plain => Command::new(&self.python),
             Side::Traced => {
                 let mut command = self.privilege.command(self.pyalloc);
-                command
-                    .args(["trace", "-o"])
-                    .arg(self.results.join(format!("{}.pyalloc", workload.name)));
+                command.args(["trace", "-o"]).arg(self.results.join(format!("{}.pyalloc", workload.name)));
                 command.arg("--").arg(&self.python);
                 command
             }
         };
-        let script = self
-            .benchmarks
-            .join(format!("bm_{}", workload.name))
-            .join("run_benchmark.py");
-        command
-            .arg(script)
-            .args(["--worker", "-n1", "-w0", "-l", &workload.loops.to_string()]);
+        let script = self.benchmarks.join(format!("bm_{}", workload.name)).join("run_benchmark.py");
+        command.arg(script).args(["--worker", "-n1", "-w0", "-l", &workload.loops.to_string()]);
         command
     }
 }

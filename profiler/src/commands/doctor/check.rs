@@ -49,11 +49,7 @@ impl Check {
     }
 
     fn new(verdict: Verdict, found: impl Into<String>, way_out: Option<String>) -> Self {
-        Self {
-            verdict,
-            found: found.into(),
-            way_out,
-        }
+        Self { verdict, found: found.into(), way_out }
     }
 
     /// One line, and below it the way out.
@@ -73,9 +69,7 @@ impl Check {
 
 /// Text in which nothing can move the cursor: names come from the target.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]

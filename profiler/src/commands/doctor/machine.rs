@@ -17,12 +17,8 @@ const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
 
 /// Bits of capabilities (include/uapi/linux/capability.h).
 const CAP_SYS_ADMIN: u32 = 21;
-const NEEDED_CAPABILITIES: [(&str, u32); 4] = [
-    ("cap_dac_read_search", 2),
-    ("cap_sys_ptrace", 19),
-    ("cap_perfmon", 38),
-    ("cap_bpf", 39),
-];
+const NEEDED_CAPABILITIES: [(&str, u32); 4] =
+    [("cap_dac_read_search", 2), ("cap_sys_ptrace", 19), ("cap_perfmon", 38), ("cap_bpf", 39)];
 
 /// What cap_sys_admin includes, from the time before they were split off it.
 const IN_SYS_ADMIN: [&str; 2] = ["cap_perfmon", "cap_bpf"];
@@ -76,15 +72,10 @@ impl Machine {
     fn kernel(&self) -> Check {
         let way_out = format!("run it on Linux {OLDEST} or later");
         match self.release {
-            Some(release) => Check::needed(
-                release >= OLDEST,
-                format!("Linux {release} ({OLDEST} or later is needed)"),
-                way_out,
-            ),
-            None => Check::missing(
-                "the kernel's version cannot be read from /proc/sys/kernel/osrelease",
-                way_out,
-            ),
+            Some(release) => {
+                Check::needed(release >= OLDEST, format!("Linux {release} ({OLDEST} or later is needed)"), way_out)
+            }
+            None => Check::missing("the kernel's version cannot be read from /proc/sys/kernel/osrelease", way_out),
         }
     }
 
@@ -154,9 +145,9 @@ impl Machine {
 
     fn paranoia(&self) -> Check {
         match self.perf_event_paranoid {
-            Some(level) => Check::note(format!(
-                "kernel.perf_event_paranoid: {level}; of no importance with cap_perfmon or root"
-            )),
+            Some(level) => {
+                Check::note(format!("kernel.perf_event_paranoid: {level}; of no importance with cap_perfmon or root"))
+            }
             None => Check::missing(
                 "performance events: absent (no /proc/sys/kernel/perf_event_paranoid)",
                 "use a kernel built with CONFIG_PERF_EVENTS=y",
@@ -229,9 +220,7 @@ mod tests {
     #[track_caller]
     fn check(machine: &Machine, what: &str, way_out: &str) {
         let missing: Vec<Check> = machine.checks().into_iter().filter(Check::is_missing).collect();
-        let [check] = missing.as_slice() else {
-            panic!("{missing:?}")
-        };
+        let [check] = missing.as_slice() else { panic!("{missing:?}") };
         assert!(check.found.contains(what), "{}", check.found);
         assert!(check.way_out.as_ref().unwrap().contains(way_out), "{:?}", check.way_out);
     }
@@ -248,47 +237,20 @@ mod tests {
         let architecture = "aarch64";
         check(&Machine { architecture, ..good() }, "aarch64", "x86-64");
         check(&Machine { types: false, ..good() }, "btf", "CONFIG_DEBUG_INFO_BTF");
-        check(
-            &Machine {
-                uprobes: false,
-                ..good()
-            },
-            "uprobes",
-            "CONFIG_UPROBE_EVENTS",
-        );
+        check(&Machine { uprobes: false, ..good() }, "uprobes", "CONFIG_UPROBE_EVENTS");
         let pid_namespace = Some(0xf000_0123);
-        check(
-            &Machine {
-                pid_namespace,
-                ..good()
-            },
-            "pid namespace",
-            "--pid=host",
-        );
+        check(&Machine { pid_namespace, ..good() }, "pid namespace", "--pid=host");
         let user_namespace = Some(0xf000_0123);
-        check(
-            &Machine {
-                user_namespace,
-                ..good()
-            },
-            "rootless",
-            "sudo",
-        );
+        check(&Machine { user_namespace, ..good() }, "rootless", "sudo");
         let lockdown = Some("none integrity [confidentiality]\n".to_owned());
         check(&Machine { lockdown, ..good() }, "confidentiality", "lockdown=integrity");
     }
 
     #[test]
     fn names_the_capabilities_that_are_lacking() {
-        let capabilities = |bits: &[u32]| Machine {
-            capabilities: Some(bits.iter().fold(0, |set, bit| set | 1 << bit)),
-            ..good()
-        };
-        check(
-            &capabilities(&[]),
-            "cap_dac_read_search, cap_sys_ptrace, cap_perfmon, cap_bpf",
-            "sudo",
-        );
+        let capabilities =
+            |bits: &[u32]| Machine { capabilities: Some(bits.iter().fold(0, |set, bit| set | 1 << bit)), ..good() };
+        check(&capabilities(&[]), "cap_dac_read_search, cap_sys_ptrace, cap_perfmon, cap_bpf", "sudo");
         check(&capabilities(&[2, 38, 39]), "lacks cap_sys_ptrace", "setcap");
         assert!(!capabilities(&[2, 19, 38, 39]).privilege().is_missing());
         assert!(!capabilities(&[2, 19, CAP_SYS_ADMIN]).privilege().is_missing());

@@ -7,16 +7,7 @@ use profiler_common::probe::Register;
 use super::check::printable;
 use crate::kernel::plan::{ProbePlan, ProbePoint};
 
-const HEADER: [&str; 8] = [
-    "function",
-    "file",
-    "offset",
-    "instruction",
-    "arguments",
-    "pushed",
-    "return",
-    "a hit is",
-];
+const HEADER: [&str; 8] = ["function", "file", "offset", "instruction", "arguments", "pushed", "return", "a hit is"];
 
 /// Writes one line for each probe.
 pub(super) fn write(plan: &ProbePlan, out: &mut dyn Write) -> io::Result<()> {

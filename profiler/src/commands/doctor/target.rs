@@ -24,10 +24,7 @@ pub(super) struct Examined {
 
 impl Examined {
     fn only(check: Check) -> Self {
-        Self {
-            checks: vec![check],
-            plan: None,
-        }
+        Self { checks: vec![check], plan: None }
     }
 }
 
@@ -49,12 +46,7 @@ pub(super) fn examine(pid: Pid, release: Option<Release>, seams: &Seams<'_>) -> 
         }
     };
     let images = Image::all(pid, &regions);
-    let target = Target {
-        memory: &memory,
-        regions: &regions,
-        images: &images,
-        executable: executable(pid, &images),
-    };
+    let target = Target { memory: &memory, regions: &regions, images: &images, executable: executable(pid, &images) };
     let mut checks = vec![Check::fine(format!("process {pid}: {}", command(pid)))];
     let python = (seams.python)(pid);
     checks.push(python_check(&python));
@@ -63,10 +55,7 @@ pub(super) fn examine(pid: Pid, release: Option<Release>, seams: &Seams<'_>) -> 
     checks.push(allocator_check(&plan));
     checks.extend(plan.iter().flat_map(|plan| &plan.notes).map(Check::note));
     checks.push(seccomp_check(&status, release));
-    Examined {
-        checks,
-        plan: plan.ok(),
-    }
+    Examined { checks, plan: plan.ok() }
 }
 
 impl PythonFound {
@@ -86,10 +75,9 @@ impl PythonFound {
 fn python_check(python: &Result<PythonFound, String>) -> Check {
     match python {
         Ok(found) => Check::fine(format!("Python {} in {}", found.version, found.image.path.display())),
-        Err(reason) => Check::missing(
-            format!("Python: {reason}"),
-            "pyalloc observes processes of CPython; give the pid of one",
-        ),
+        Err(reason) => {
+            Check::missing(format!("Python: {reason}"), "pyalloc observes processes of CPython; give the pid of one")
+        }
     }
 }
 
@@ -97,9 +85,7 @@ fn allocator_check(plan: &Result<ProbePlan, NoAllocator>) -> Check {
     match plan {
         Ok(plan) => {
             let malloc = plan.points.iter().find(|point| point.function == Function::Malloc);
-            let path = malloc
-                .map(|point| point.image_path.display().to_string())
-                .unwrap_or_default();
+            let path = malloc.map(|point| point.image_path.display().to_string()).unwrap_or_default();
             Check::fine(format!("C allocator: {path}; {} places to probe", plan.points.len()))
         }
         Err(reason) => Check::missing(
@@ -111,10 +97,7 @@ fn allocator_check(plan: &Result<ProbePlan, NoAllocator>) -> Check {
 
 /// `Seccomp: 2` is a filter of system calls, as containers have.
 fn seccomp_check(status: &str, release: Option<Release>) -> Check {
-    let mode = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Seccomp:"))
-        .map(str::trim);
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
     let endangered = release.is_none_or(Release::filters_return_probes);
     match mode {
         Some("0") | None => Check::fine("seccomp: no filter of system calls in the process"),

@@ -3,15 +3,19 @@
 mod end;
 mod progress;
 mod record;
+mod select;
 mod target;
+mod tree;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use regex::Regex;
 
 use crate::exit::{Exit, Failure};
+use crate::kernel::unwind::NativeLimits;
 use crate::kernel::{Kernel, LinkKind, Settings};
 use crate::output;
 use crate::profile::Profile;
@@ -19,15 +23,25 @@ use crate::render::{self, Format};
 use crate::terminal::{self, Stream};
 
 use record::Recording;
-use target::Target;
+use target::Roots;
 
 /// Record which code allocates, keeps and gives back memory, and report it.
 #[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["pid", "name", "cgroup", "command"]))]
 #[command(after_help = EXAMPLES)]
 pub struct TraceArgs {
-    /// The process to attach to.
-    #[arg(long, value_name = "PID", required_unless_present = "command", conflicts_with = "command")]
-    pub pid: Option<u32>,
+    /// The process to attach to, with those it forked and will fork; may be given several times.
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Attach to every Python process whose command line fits this expression, and to their children.
+    #[arg(long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+    /// Attach to every Python process in this control group and below (a folder under /sys/fs/cgroup).
+    #[arg(long, value_name = "FOLDER")]
+    pub cgroup: Option<PathBuf>,
+    /// Only the process itself, none of its children.
+    #[arg(long)]
+    pub no_children: bool,
     /// Stop after this time ("30s", "5m", "1h"); else at Ctrl-C or when the process ends.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
@@ -50,7 +64,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FILE", hide = true)]
     pub ready: Option<PathBuf>,
     /// A command to launch under tracing.
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "name", "cgroup"])]
     pub command: Vec<OsString>,
 }
 
@@ -66,28 +80,35 @@ pub fn run(args: &TraceArgs) -> Result<Exit, Failure> {
     if let Some(path) = &args.output {
         output::check_writable(path).map_err(Failure::usage)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)?;
     runtime.block_on(trace(args))
 }
 
 async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
-    let settings = Settings { max_live_blocks: args.max_live_blocks, links: args.links };
-    target::check(args)?;
+    let settings = Settings {
+        max_live_blocks: args.max_live_blocks,
+        links: args.links,
+        native: args.native.then(NativeLimits::default),
+    };
+    select::check(args)?;
     let mut kernel = Kernel::load(settings).map_err(Failure::cannot_observe)?;
-    let target = Target::open(args, &mut kernel)?;
-    let path = args.output.clone().unwrap_or_else(|| default_path(&target));
+    kernel.attach_tracepoints().map_err(Failure::cannot_observe)?;
+    let roots = Roots::open(args, &mut kernel)?;
+    let path = args.output.clone().unwrap_or_else(|| default_path(&roots));
     output::check_writable(&path).map_err(Failure::usage)?;
-    let mut recording = Recording::start(args, kernel, target, &path)?;
+    let mut recording = Recording::start(args, kernel, roots, &path)?;
     let end = recording.run(args.duration).await?;
-    let finished = recording.finish(&end)?;
+    let finished = recording.finish(end)?;
     if !args.quiet {
         show(&finished.profile, &path, finished.launched)?;
     }
     Ok(finished.exit)
 }
 
-fn default_path(target: &Target) -> PathBuf {
-    PathBuf::from(format!("pyalloc-{}.pyalloc", target.pid()))
+fn default_path(roots: &Roots) -> PathBuf {
+    let pid = roots.pid().map_or_else(String::new, |pid| format!("-{pid}"));
+    PathBuf::from(format!("pyalloc{pid}.pyalloc"))
 }
 
 /// The report goes to standard output; beside a launched program's own output, to standard error.
@@ -95,9 +116,8 @@ fn show(profile: &Profile, path: &Path, launched: bool) -> Result<(), Failure> {
     let stream = if launched { Stream::Error } else { Stream::Output };
     let text = render::render(profile, Format::Text, &terminal::options(stream)).map_err(Failure::cannot_observe)?;
     let shown = path.display();
-    let next = format!(
-        "\nProfile: {shown}\nFlamegraph: pyalloc report {shown} --format flamegraph -o flamegraph.svg\n"
-    );
+    let next =
+        format!("\nProfile: {shown}\nFlamegraph: pyalloc report {shown} --format flamegraph -o flamegraph.svg\n");
     terminal::print(stream, &(text + &next))
 }
 
@@ -126,7 +146,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        let check = |text: &str, ms: Option<u64>| assert_eq!(parse_duration(text).ok(), ms.map(Duration::from_millis), "{text}");
+        let check = |text: &str, ms: Option<u64>| {
+            assert_eq!(parse_duration(text).ok(), ms.map(Duration::from_millis), "{text}")
+        };
         check("30s", Some(30_000));
         check("1.5m", Some(90_000));
         check("250ms", Some(250));

@@ -28,10 +28,11 @@ impl Progress {
 
     /// Shows new figures.
     pub fn update(&self, now: &recorder::Progress) {
-        let recorder::Progress { rss, allocations, live, dropped } = *now;
+        let recorder::Progress { rss, allocations, live, dropped, processes } = *now;
         let dropped = if dropped == 0 { String::new() } else { format!(", {} DROPPED", units::count(dropped)) };
         self.0.set_message(format!(
-            "RSS {}, {} allocations, {} surviving{dropped}",
+            "{}RSS {}, {} allocations, {} surviving{dropped}",
+            if processes > 1 { format!("{processes} processes, ") } else { String::new() },
             units::bytes(rss),
             units::count(allocations),
             units::bytes(live),

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal as NixSignal;
 use profiler_common::config::process_flags;
 use profiler_common::event::lifecycle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,34 +14,35 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use super::TraceArgs;
 use super::end::End;
 use super::progress::Progress;
-use super::target::Target;
+use super::target::{Roots, Target};
+use super::tree::{Tree, descendants};
 use crate::exit::{Exit, Failure};
 use crate::kernel::{Kernel, Ring};
 use crate::output;
+use crate::process::Pid;
 use crate::process::launch::{Fate, Launched};
-use crate::process::Identity;
 use crate::profile::{self, Profile, Trace, file};
-use crate::python::Interpreter;
-use crate::recorder::{Recorder, Start};
+use crate::recorder::Recorder;
 
 /// How often the process and the sums are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+/// How often a program just executed is looked at for its interpreter.
+const LOOK_EVERY: Duration = Duration::from_millis(3);
 /// How often the profile is written: what a SIGKILL of pyalloc can cost at the most.
 const WRITE_EVERY: Duration = Duration::from_secs(4);
-/// The one traced process.
-const SLOT: u32 = 0;
+/// The shares of more processes than this are read at the end only: each reading takes some ms.
+const SHARES_WHILE_RUNNING: u64 = 16;
+/// The slot of a launched process, or of the first that was found.
+const FIRST: u32 = 0;
 
 /// A running recording.
 pub struct Recording {
     kernel: Kernel,
     ring: Ring,
     recorder: Recorder,
-    identity: Identity,
+    tree: Tree,
     launched: Option<Launched>,
-    /// The interpreter was not initialized when the trace started: where its threads keep their state is not final.
-    settling: bool,
-    flags: u32,
-    exit_status: Option<i32>,
+    native: bool,
     path: PathBuf,
     ready: Option<PathBuf>,
     progress: Progress,
@@ -58,35 +60,50 @@ pub struct Finished {
 
 impl Recording {
     /// Attaches, and lets a launched program go.
-    pub fn start(args: &TraceArgs, mut kernel: Kernel, target: Target, path: &Path) -> Result<Self, Failure> {
-        let Target { identity, interpreter, plan, memory, program_break, launched } = target;
-        let pid = identity.pid;
+    pub fn start(args: &TraceArgs, mut kernel: Kernel, roots: Roots, path: &Path) -> Result<Self, Failure> {
+        let Roots { targets, mut launched } = roots;
         let ring = kernel.take_ring().ok_or_else(|| Failure::cannot_observe("the ring buffer is taken"))?;
         let mut recorder = Recorder::new(trace_of(args, launched.is_some()));
-        recorder.add_process(Start {
-            identity,
-            layout: Some(interpreter.layout),
-            python: interpreter.version.to_string(),
-            interpreter: interpreter.image.path.display().to_string(),
-            notes: plan.notes.clone(),
-            memory: Some(memory),
-            program_break,
-        });
+        let follow = if args.no_children { 0 } else { process_flags::FOLLOW };
+        let mut tree = Tree::new(follow | if args.native { process_flags::NATIVE } else { 0 });
         let hold = if launched.is_some() { process_flags::HOLD_AT_EXIT } else { 0 };
-        let flags = hold | if args.native { process_flags::NATIVE } else { 0 };
+        let found: Vec<Pid> = targets.iter().map(|target| target.identity.pid).collect();
         let began = Instant::now();
-        kernel.trace_process(pid, &interpreter.walker_config(SLOT, flags)).map_err(Failure::cannot_observe)?;
-        kernel.attach(pid, &plan.points).map_err(Failure::cannot_observe)?;
+        for target in targets {
+            let (pid, many) = (target.identity.pid, found.len() > 1);
+            // One of many may end while the others are attached to.
+            match tree.add(&mut kernel, &mut recorder, target, hold) {
+                Err(_) if many && !Path::new(&format!("/proc/{pid}")).exists() => {}
+                other => other?,
+            }
+        }
         let quality = recorder.quality_mut();
         quality.attach_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(0);
         quality.links = kernel.link_kind().describe().to_owned();
-        if let Some(launched) = &launched {
-            launched.resume().map_err(|error| Failure::cannot_observe(format!("cannot start the program: {error}")))?;
+        if let Some(launched) = &mut launched {
+            launched.let_go().map_err(|error| Failure::cannot_observe(format!("cannot start the program: {error}")))?;
         }
-        let settling = !interpreter.initialized;
         let progress = Progress::start(args.quiet);
         let (path, ready) = (path.to_owned(), args.ready.clone());
-        Ok(Self { kernel, ring, recorder, identity, launched, settling, flags, exit_status: None, path, ready, progress })
+        let mut recording = Self { kernel, ring, recorder, tree, launched, native: args.native, path, ready, progress };
+        if follow != 0 {
+            recording.catch_up(&found)?;
+        }
+        Ok(recording)
+    }
+
+    /// Adds the processes that were forked between the search and the attach: their forks told us nothing.
+    fn catch_up(&mut self, found: &[Pid]) -> Result<(), Failure> {
+        self.drain()?;
+        for pid in found.iter().flat_map(|&pid| descendants(pid)) {
+            if self.tree.contains(pid) {
+                continue;
+            }
+            let Ok(target) = Target::inspect(pid).or_else(|_| Target::unknown(pid)) else { continue };
+            // It may have ended by now.
+            let _ = self.tree.add(&mut self.kernel, &mut self.recorder, target, 0);
+        }
+        Ok(())
     }
 
     /// Records until the end.
@@ -95,6 +112,8 @@ impl Recording {
         let deadline = duration.map(|duration| tokio::time::Instant::now() + duration);
         let mut samples = interval(SAMPLE_EVERY);
         samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut written = Instant::now();
         self.write(false)?;
         self.say_ready()?;
@@ -102,9 +121,12 @@ impl Recording {
             tokio::select! {
                 ready = self.ring.readable() => {
                     ready.map_err(Failure::cannot_observe)?;
-                    if let Some(end) = self.drain() {
+                    if let Some(end) = self.drain()? {
                         return Ok(end);
                     }
+                }
+                _ = looks.tick(), if self.tree.is_undecided() => {
+                    self.tree.decide(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
                 }
                 _ = samples.tick() => {
                     if let Some(end) = self.sample()? {
@@ -118,8 +140,8 @@ impl Recording {
                 () = sleep_until(deadline.unwrap_or_else(far_away)), if deadline.is_some() => return Ok(End::Duration),
                 // A launched program gets the terminal's Ctrl-C itself, and decides what to do with it.
                 _ = signals.interrupt.recv() => if self.launched.is_none() { return Ok(End::Interrupted) },
-                _ = signals.terminate.recv() => return Ok(End::Interrupted),
-                _ = signals.hangup.recv() => return Ok(End::Interrupted),
+                _ = signals.terminate.recv() => if !self.pass_on(NixSignal::SIGTERM) { return Ok(End::Interrupted) },
+                _ = signals.hangup.recv() => if !self.pass_on(NixSignal::SIGHUP) { return Ok(End::Interrupted) },
             }
         }
     }
@@ -131,22 +153,28 @@ impl Recording {
         written.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
     }
 
+    /// A launched program is told what we are told to do, and decides; false where there is none.
+    fn pass_on(&self, signal: NixSignal) -> bool {
+        self.launched.as_ref().is_some_and(|launched| launched.signal(signal).is_ok())
+    }
+
     /// Reads what the kernel has, detaches, lets a held program go, and writes the profile.
-    pub fn finish(mut self, end: &End) -> Result<Finished, Failure> {
+    pub fn finish(mut self, end: End) -> Result<Finished, Failure> {
         self.progress.finish();
-        self.kernel.forget_process(self.identity.pid);
-        self.drain();
-        // The last reading of a process that has ended is the one from before.
+        self.drain()?;
+        self.tree.check(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
+        self.tree.forget_all(&mut self.kernel);
+        self.drain()?;
         self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
         self.recorder.read_pools(&self.kernel).map_err(Failure::cannot_observe)?;
+        self.recorder.read_shares();
         self.kernel.detach();
-        let fate = self.launched.as_ref().map(|launched| see_off(launched, *end)).transpose()?;
-        let how = match fate {
-            Some(Fate::Exited(code)) => profile::End::Exited(code),
-            Some(Fate::Killed(signal)) => profile::End::Killed(signal),
-            _ => end.of_process(),
-        };
-        self.recorder.set_end(SLOT, how);
+        let fate = self.launched.as_ref().map(|launched| see_off(launched, end)).transpose()?;
+        match fate {
+            Some(Fate::Exited(code)) => self.recorder.set_end(FIRST, profile::End::Exited(code)),
+            Some(Fate::Killed(signal)) => self.recorder.set_end(FIRST, profile::End::Killed(signal)),
+            _ => {}
+        }
         let profile = self.write(true)?;
         let exit = match fate {
             Some(Fate::Exited(code)) => Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)),
@@ -156,56 +184,41 @@ impl Recording {
         Ok(Finished { profile, exit, launched: self.launched.is_some() })
     }
 
-    /// Takes every record there is; the end if one of them is.
-    fn drain(&mut self) -> Option<End> {
-        let Self { ring, recorder, kernel, exit_status, identity, .. } = self;
-        let mut end = None;
-        ring.drain(|record| {
-            let Some(event) = recorder.take(record, kernel) else { return };
-            match event.what {
-                lifecycle::EXITED => {
-                    *exit_status = Some(event.code.cast_signed());
-                    // The leader may end before the process's other threads.
-                    if !identity.is_alive() {
-                        end = Some(End::Exited(*exit_status));
-                    }
-                }
-                lifecycle::EXECUTED => end = Some(End::Executed),
-                lifecycle::HELD_AT_EXIT => end = Some(End::Held),
-                _ => {}
-            }
-        });
-        end
+    /// Takes every record there is and acts on it; the end if one of them is.
+    fn drain(&mut self) -> Result<Option<End>, Failure> {
+        let Self { ring, recorder, kernel, .. } = self;
+        let mut events = Vec::new();
+        ring.drain(|record| events.extend(recorder.take(record, kernel)));
+        let held = events.iter().any(|event| event.what == lifecycle::HELD_AT_EXIT);
+        for event in &events {
+            self.tree.apply(event, &mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
+        }
+        if self.native {
+            self.recorder.refresh_native(&mut self.kernel).map_err(Failure::cannot_observe)?;
+        }
+        Ok(if held { Some(End::Held) } else { self.tree.is_over().then_some(End::Over) })
     }
 
     fn sample(&mut self) -> Result<Option<End>, Failure> {
-        if let Some(end) = self.drain() {
+        if let Some(end) = self.drain()? {
             return Ok(Some(end));
         }
-        if !self.identity.is_alive() {
-            return Ok(Some(End::Exited(self.exit_status)));
-        }
-        if self.settling {
-            self.settle();
+        self.tree.check(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
+        if self.tree.is_over() {
+            return Ok(Some(End::Over));
         }
         let now = self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
         self.progress.update(&now);
         Ok(None)
     }
 
-    /// Once the interpreter runs, where its threads keep their state is known for good, and one read fewer is needed.
-    fn settle(&mut self) {
-        let Ok(interpreter) = Interpreter::discover(self.identity.pid) else { return };
-        if interpreter.initialized {
-            let config = interpreter.walker_config(SLOT, self.flags);
-            self.settling = self.kernel.trace_process(self.identity.pid, &config).is_err();
-        }
-    }
-
     /// Writes the profile as it is now.
     fn write(&mut self, complete: bool) -> Result<Profile, Failure> {
         if !complete {
             self.recorder.read_pools(&self.kernel).map_err(Failure::cannot_observe)?;
+            if self.tree.len() <= SHARES_WHILE_RUNNING {
+                self.recorder.read_shares();
+            }
         }
         let profile = self.recorder.snapshot(&self.kernel, complete).map_err(Failure::cannot_observe)?;
         file::write(&self.path, profile, output::sudo_owner()).map_err(Failure::usage)?;

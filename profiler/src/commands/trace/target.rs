@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fs;
 
-use profiler_common::config::{ProcessConfig, process_flags};
+use profiler_common::config::{NO_SLOT, ProcessConfig, process_flags};
+use profiler_common::probe::Function;
 
-use super::TraceArgs;
+use super::{TraceArgs, select};
 use crate::exit::Failure;
-use crate::kernel::plan::{self, NoAllocator, Python};
+use crate::kernel::plan;
 use crate::kernel::release::Release;
 use crate::kernel::site::SiteRules;
 use crate::kernel::{Kernel, ProbePlan};
@@ -17,94 +18,126 @@ use crate::process::maps::{self, Region, RegionName};
 use crate::process::memory::ProcessMemory;
 use crate::process::{Identity, Pid};
 use crate::python::{Interpreter, NotPython, allocators};
+use crate::recorder::Start;
 
 /// Where a launched program is looked at.
 const EXECS_AT_MOST: usize = 64;
 
-/// A process with a Python interpreter.
+/// A process to trace.
 pub struct Target {
     /// Who it is.
     pub identity: Identity,
-    /// Its interpreter.
-    pub interpreter: Interpreter,
-    /// Its probes.
+    /// What the recorder wants to know.
+    pub start: Start,
+    /// Its interpreter; `None` if it has none (yet).
+    pub python: Option<Python>,
+}
+
+/// What is needed to probe an interpreter.
+pub struct Python {
+    /// For the kernel side; slot and flags are not set.
+    pub config: ProcessConfig,
+    /// Where probes go.
     pub plan: ProbePlan,
-    /// Its memory.
-    pub memory: ProcessMemory,
-    /// The end of its heap, if it has one yet.
-    pub program_break: Option<u64>,
-    /// It waits stopped, since we launched it.
+    /// False just after exec.
+    pub initialized: bool,
+}
+
+impl Python {
+    /// Whether the opening of pools is probed.
+    pub fn counts_pools(&self) -> bool {
+        self.plan.points.iter().any(|point| point.function == Function::PoolOpen)
+    }
+}
+
+/// What a trace starts with.
+pub struct Roots {
+    /// The processes.
+    pub targets: Vec<Target>,
+    /// The one that we started, which waits stopped.
     pub launched: Option<Launched>,
 }
 
-/// What can be known to be wrong before anything is loaded.
-pub fn check(args: &TraceArgs) -> Result<(), Failure> {
-    let Some(pid) = args.pid else { return Ok(()) };
-    if pid == 0 || !fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
-        return Err(Failure::cannot_observe(format!("there is no process {pid}; `pgrep -af python` lists the candidates")));
-    }
-    match process_of(pid) {
-        Some(process) if process != pid => {
-            Err(Failure::usage(format!("{pid} is a thread's id; give the id of its process, {process}")))
+impl Roots {
+    /// Finds the processes, or launches one. Attaches nothing yet.
+    pub fn open(args: &TraceArgs, kernel: &mut Kernel) -> Result<Self, Failure> {
+        if !args.command.is_empty() {
+            let (target, launched) = launch(&args.command, kernel)?;
+            return Ok(Self { targets: vec![target], launched: Some(launched) });
         }
-        _ => Ok(()),
+        let pids = select::pids(args)?;
+        let mut targets = Vec::new();
+        let mut refusal = None;
+        for pid in pids {
+            match Target::inspect(pid) {
+                Ok(target) => targets.push(target),
+                Err(failure) => {
+                    refusal.get_or_insert(failure);
+                    targets.extend(Target::unknown(pid));
+                }
+            }
+        }
+        match refusal {
+            Some(failure) if targets.iter().all(|target| target.python.is_none()) => Err(failure),
+            _ => Ok(Self { targets, launched: None }),
+        }
     }
-}
 
-/// The process that a thread belongs to. /proc answers for every thread, and lists only those that lead a process.
-fn process_of(thread: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    line.trim().parse().ok()
+    /// The first process.
+    pub fn pid(&self) -> Option<Pid> {
+        self.targets.first().map(|target| target.identity.pid)
+    }
 }
 
 impl Target {
-    /// Attaches nothing yet: finds out what the process is and where its probes go.
-    pub fn open(args: &TraceArgs, kernel: &mut Kernel) -> Result<Self, Failure> {
-        kernel.attach_tracepoints().map_err(Failure::cannot_observe)?;
-        match args.pid {
-            Some(pid) => Self::inspect(Pid(pid), None),
-            None => Self::launch(&args.command, kernel),
-        }
-    }
-
-    /// The pid.
-    pub fn pid(&self) -> Pid {
-        self.identity.pid
-    }
-
-    fn inspect(pid: Pid, launched: Option<Launched>) -> Result<Self, Failure> {
+    /// Finds the interpreter of a process and the places for its probes.
+    pub fn inspect(pid: Pid) -> Result<Self, Failure> {
         let gone = |error| Failure::cannot_observe(format!("process {pid} has gone: {error}"));
         let identity = Identity::of(pid).map_err(gone)?;
         let interpreter = Interpreter::discover(pid).map_err(Failure::cannot_observe)?;
         let memory = ProcessMemory::open(pid).map_err(gone)?;
         let regions = maps::read(pid).map_err(gone)?;
         let plan = probes(pid, &interpreter, &memory, &regions)?;
-        let program_break = regions.iter().find(|region| region.name == RegionName::Special("[heap]".to_owned()));
-        let program_break = program_break.map(|region| region.end);
-        Ok(Self { identity, interpreter, plan, memory, program_break, launched })
+        let heap = regions.iter().find(|region| region.name == RegionName::Special("[heap]".to_owned()));
+        let start = Start {
+            identity,
+            layout: Some(interpreter.layout),
+            python: interpreter.version.to_string(),
+            interpreter: interpreter.image.path.display().to_string(),
+            notes: plan.notes.clone(),
+            memory: Some(memory),
+            program_break: heap.map(|region| region.end),
+        };
+        let python = Python { config: interpreter.walker_config(0, 0), plan, initialized: interpreter.initialized };
+        Ok(Self { identity, start, python: Some(python) })
     }
 
-    /// Starts the command and lets it run, from exec to exec, until a program with an interpreter stands at its entry
-    /// point: a shell script or pyenv's shim may come first.
-    fn launch(command: &[OsString], kernel: &mut Kernel) -> Result<Self, Failure> {
-        let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let failed = |error: std::io::Error| Failure::cannot_observe(format!("cannot launch {name}: {error}"));
-        let child = Launched::start(command).map_err(failed)?;
-        let pid = child.pid();
-        kernel.trace_process(pid, &holding(process_flags::HOLD_AT_EXEC)).map_err(Failure::cannot_observe)?;
-        for _ in 0..EXECS_AT_MOST {
-            child.resume().map_err(failed)?;
-            match child.wait_for_change().map_err(failed)? {
-                Fate::Stopped => {}
-                other => return Err(ended_early(&name, other)),
-            }
-            if at_entry(pid, kernel, &child, &name)? {
-                return Self::inspect(pid, Some(child));
-            }
-        }
-        Err(Failure::cannot_observe(format!("{name} executed {EXECS_AT_MOST} programs, none of them python")))
+    /// A process of which nothing is known but that it is there.
+    pub fn unknown(pid: Pid) -> std::io::Result<Self> {
+        let identity = Identity::of(pid)?;
+        Ok(Self { identity, start: Start::unknown(identity), python: None })
     }
+}
+
+/// Starts the command and lets it run, from exec to exec, until a program with an interpreter stands at its entry
+/// point: a shell script or pyenv's shim may come first.
+fn launch(command: &[OsString], kernel: &mut Kernel) -> Result<(Target, Launched), Failure> {
+    let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let failed = |error: std::io::Error| Failure::cannot_observe(format!("cannot launch {name}: {error}"));
+    let child = Launched::start(command).map_err(failed)?;
+    let pid = child.pid();
+    kernel.trace_process(pid, &holding(process_flags::HOLD_AT_EXEC)).map_err(Failure::cannot_observe)?;
+    for _ in 0..EXECS_AT_MOST {
+        child.resume().map_err(failed)?;
+        match child.wait_for_change().map_err(failed)? {
+            Fate::Stopped => {}
+            other => return Err(ended_early(&name, other)),
+        }
+        if at_entry(pid, kernel, &child, &name)? {
+            return Ok((Target::inspect(pid)?, child));
+        }
+    }
+    Err(Failure::cannot_observe(format!("{name} executed {EXECS_AT_MOST} programs, none of them python")))
 }
 
 /// The program has just been executed and is stopped: lets it go on to its entry point and looks whether the loader
@@ -131,19 +164,18 @@ fn at_entry(pid: Pid, kernel: &mut Kernel, child: &Launched, name: &str) -> Resu
     match Interpreter::discover(pid) {
         Ok(_) => Ok(true),
         Err(NotPython::NoInterpreter { .. }) => Ok(false),
-        Err(refusal) => {
-            let _ = nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(pid.0.cast_signed()),
-                nix::sys::signal::Signal::SIGKILL,
-            );
-            Err(Failure::cannot_observe(refusal))
-        }
+        Err(refusal) => Err(Failure::cannot_observe(refusal)),
     }
 }
 
 /// A process of which nothing is known yet.
 fn holding(flags: u32) -> ProcessConfig {
-    ProcessConfig { slot: 0, flags, ..bytemuck::Zeroable::zeroed() }
+    ProcessConfig {
+        slot: 0,
+        flags: flags | process_flags::FOLLOW_ONLY,
+        parent_slot: NO_SLOT,
+        ..bytemuck::Zeroable::zeroed()
+    }
 }
 
 fn ended_early(name: &str, fate: Fate) -> Failure {
@@ -174,7 +206,7 @@ fn probes(
     let images = Image::all(pid, regions);
     let target = plan::Target { memory, regions, images: &images, executable: executable(pid, &images) };
     let image = images.iter().find(|image| image.file == interpreter.image.file).unwrap_or(&interpreter.image);
-    let python = Python {
+    let python = plan::Python {
         interpreter: allocators::Interpreter {
             image,
             minor: interpreter.version.minor,
@@ -183,5 +215,27 @@ fn probes(
         },
         code_dealloc: interpreter.code_dealloc().map(|function| function.address),
     };
-    ProbePlan::for_process(&target, Some(&python), site_rules()).map_err(|error: NoAllocator| Failure::cannot_observe(error))
+    let plan = ProbePlan::for_process(&target, Some(&python), site_rules()).map_err(Failure::cannot_observe)?;
+    if !plan.points.iter().any(|point| point.function == Function::CodeDealloc) {
+        return Err(Failure::cannot_observe(format!(
+            "cannot tell the code objects of process {pid} apart: its code_dealloc cannot be probed; run `pyalloc doctor \
+             --pid {pid} -v` and report what it prints"
+        )));
+    }
+    refuse_deadly_returns(pid, &plan)?;
+    Ok(plan)
+}
+
+/// A filter of system calls in the process may kill it for the one that a return probe adds on some kernels.
+fn refuse_deadly_returns(pid: Pid, plan: &ProbePlan) -> Result<(), Failure> {
+    let kernel_filters = Release::running().is_ok_and(Release::filters_return_probes);
+    let status = procfs::process::Process::new(pid.0.cast_signed()).and_then(|process| process.status());
+    let filtered = status.is_ok_and(|status| status.seccomp.is_some_and(|mode| mode != 0));
+    if kernel_filters && filtered && plan.points.iter().any(|point| point.wants_return()) {
+        return Err(Failure::cannot_observe(format!(
+            "process {pid} filters its system calls (seccomp), and this kernel (6.11 to 6.13) would let the filter kill it \
+             at the first return probe; use a kernel before 6.11 or from 6.14 on, or run the process without the filter"
+        )));
+    }
+    Ok(())
 }

@@ -14,10 +14,7 @@ const TP_DEALLOC: u64 = 48;
 fn plan(running: &Running) -> ProbePlan {
     let interpreter = running.interpreter();
     let code_type = interpreter.image.address_of("PyCode_Type").unwrap();
-    let python = Python {
-        interpreter,
-        code_dealloc: running.memory.u64(code_type + TP_DEALLOC).ok(),
-    };
+    let python = Python { interpreter, code_dealloc: running.memory.u64(code_type + TP_DEALLOC).ok() };
     ProbePlan::for_process(&target(running), Some(&python), RULES).unwrap()
 }
 
@@ -31,10 +28,7 @@ fn target(running: &Running) -> Target<'_, impl Memory> {
 }
 
 fn point<'a>(plan: &'a ProbePlan, name: &str) -> &'a ProbePoint {
-    plan.points
-        .iter()
-        .find(|point| point.name == name)
-        .unwrap_or_else(|| panic!("no {name}: {:?}", plan.notes))
+    plan.points.iter().find(|point| point.name == name).unwrap_or_else(|| panic!("no {name}: {:?}", plan.notes))
 }
 
 fn is_libc_236(plan: &ProbePlan) -> bool {
@@ -66,20 +60,14 @@ fn probes_every_interpreter_at_hand() {
             assert_eq!(point.wants_return(), point.function.needs_return(), "{}", point.name);
         }
         for name in ["malloc", "calloc", "realloc", "reallocarray", "posix_memalign", "free"] {
-            assert!(
-                point(&plan, name).image_path.ends_with("libc.so.6"),
-                "{program:?} {name}"
-            );
+            assert!(point(&plan, name).image_path.ends_with("libc.so.6"), "{program:?} {name}");
         }
         for name in ["code_dealloc", "Py_FinalizeEx", "Py_Exit", "_exit"] {
             assert!(!point(&plan, name).wants_return());
         }
         let pools = plan.points.iter().any(|point| point.function == Function::PoolOpen);
         assert_eq!(pools, running.interpreter().minor > 8, "{program:?}: {:?}", plan.notes);
-        assert!(
-            plan.by_file()
-                .all(|points| points.is_sorted_by_key(ProbePoint::file_offset))
-        );
+        assert!(plan.by_file().all(|points| points.is_sorted_by_key(ProbePoint::file_offset)));
         assert!(plan.by_file().count() <= 2, "points of a file lie together");
     }
 }
@@ -97,11 +85,7 @@ fn takes_the_known_sites_of_debians_c_library() {
         let point = point(&plan, name);
         let site = point.placement.site();
         assert_eq!(site.distance(), distance, "{name}: {}", point.instruction);
-        assert!(
-            point.instruction.starts_with(instruction),
-            "{name}: {}",
-            point.instruction
-        );
+        assert!(point.instruction.starts_with(instruction), "{name}: {}", point.instruction);
         assert_eq!(site.class(), SiteClass::Emulated, "{name}");
         assert_eq!(site.pushed(), 0, "{name}");
     };
@@ -143,11 +127,7 @@ fn takes_the_known_sites_of_pymalloc() {
                 _ => (Function::Free, profiler_common::probe::Register::Rsi),
             };
             // The table's functions take a context first: the second argument must be live, as in calloc's shape.
-            let role = if function == Function::Malloc {
-                Function::Calloc
-            } else {
-                function
-            };
+            let role = if function == Function::Malloc { Function::Calloc } else { function };
             let vaddr = interpreter.image.vaddr_of(allocators.object.functions[*index]).unwrap();
             let site = *sites.place(role, vaddr).unwrap().site();
             let instruction = sites.instruction_text(site.vaddr()).unwrap();
@@ -221,9 +201,7 @@ fn finds_the_entry_point() {
     let running = Running::start(&interpreters()[0], &[]);
     let executable = running.executable().unwrap();
     let plan = ProbePlan::for_entry(&running.images, executable, RULES);
-    let [entry] = plan.points.as_slice() else {
-        panic!("{:?}", plan.notes)
-    };
+    let [entry] = plan.points.as_slice() else { panic!("{:?}", plan.notes) };
     let site = entry.placement.site();
     assert_eq!((entry.function, entry.wants_return()), (Function::Entry, false));
     assert!(site.vaddr() - running.images[executable].entry < 16);
@@ -232,19 +210,7 @@ fn finds_the_entry_point() {
 #[test]
 fn says_that_nothing_exports_an_allocator() {
     let running = Running::start(&interpreters()[0], &[]);
-    let images: Vec<Image> = running
-        .images
-        .iter()
-        .filter(|image| image.export("malloc").is_none())
-        .cloned()
-        .collect();
-    let target = Target {
-        images: &images,
-        executable: None,
-        ..target(&running)
-    };
-    assert_eq!(
-        ProbePlan::for_process(&target, None, RULES),
-        Err(NoAllocator::NotExported)
-    );
+    let images: Vec<Image> = running.images.iter().filter(|image| image.export("malloc").is_none()).cloned().collect();
+    let target = Target { images: &images, executable: None, ..target(&running) };
+    assert_eq!(ProbePlan::for_process(&target, None, RULES), Err(NoAllocator::NotExported));
 }

@@ -20,11 +20,7 @@ impl<'bytes> Code<'bytes> {
         Self {
             blocks: blocks
                 .filter_map(|segment| {
-                    Some(Block {
-                        vaddr: segment.vaddr,
-                        offset: segment.offset,
-                        bytes: image.bytes_at(segment.vaddr)?,
-                    })
+                    Some(Block { vaddr: segment.vaddr, offset: segment.offset, bytes: image.bytes_at(segment.vaddr)? })
                 })
                 .collect(),
         }
@@ -33,9 +29,7 @@ impl<'bytes> Code<'bytes> {
     /// One block of bytes, as if it lay in a file at `offset`.
     #[cfg(test)]
     pub(super) fn of_bytes(vaddr: u64, offset: u64, bytes: &'bytes [u8]) -> Self {
-        Self {
-            blocks: vec![Block { vaddr, offset, bytes }],
-        }
+        Self { blocks: vec![Block { vaddr, offset, bytes }] }
     }
 
     /// Each block's address and bytes.

@@ -43,12 +43,7 @@ pub(super) struct State {
 impl State {
     /// The state at a function's entry.
     pub(super) fn at_entry() -> Self {
-        Self {
-            holders: ARRIVALS.map(bit),
-            pushed: 0,
-            moved: false,
-            info: InstructionInfoFactory::new(),
-        }
+        Self { holders: ARRIVALS.map(bit), pushed: 0, moved: false, info: InstructionInfoFactory::new() }
     }
 
     /// Bytes between rsp and rsp at entry.
@@ -142,28 +137,17 @@ fn copied_registers(instruction: &Instruction) -> Option<(Cpu, Cpu)> {
 }
 
 fn is_write(access: OpAccess) -> bool {
-    matches!(
-        access,
-        OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
-    )
+    matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
 }
 
 /// The bit of a general purpose register; 0 for rsp and every other register.
 fn bit(register: Cpu) -> u16 {
-    REGISTERS
-        .iter()
-        .position(|(cpu, _)| *cpu == register)
-        .map_or(0, |index| 1 << index)
+    REGISTERS.iter().position(|(cpu, _)| *cpu == register).map_or(0, |index| 1 << index)
 }
 
 /// A register that holds an argument: the one it arrived in while that is good.
 fn holder(arrival: Register, holders: u16) -> Option<Register> {
-    let holding = || {
-        REGISTERS
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| holders & 1 << index != 0)
-    };
+    let holding = || REGISTERS.iter().enumerate().filter(|(index, _)| holders & 1 << index != 0);
     holding()
         .find(|(_, (_, register))| *register == arrival)
         .or_else(|| holding().next())

@@ -31,48 +31,23 @@ fn check(function: Function, parts: &[&[u8]], distance: u64, class: SiteClass) -
 
 #[test]
 fn takes_the_first_emulated_instruction_of_the_straight_line() {
-    let site = check(
-        Function::Free,
-        &[&TEST_RDI, &JE_8, &PUSH_RBX, &RET],
-        3,
-        SiteClass::Emulated,
-    );
+    let site = check(Function::Free, &[&TEST_RDI, &JE_8, &PUSH_RBX, &RET], 3, SiteClass::Emulated);
     assert_eq!((site.arguments()[0], site.pushed()), (Register::Rdi, 0));
     check(Function::Malloc, &[&PUSH_RBX, &JE_8, &RET], 0, SiteClass::Emulated);
 }
 
 #[test]
 fn leaves_the_landing_pad_alone() {
-    check(
-        Function::Malloc,
-        &[&ENDBR64, &TEST_RDI, &JE_8, &RET],
-        7,
-        SiteClass::Emulated,
-    );
-    check(
-        Function::Malloc,
-        &[&ENDBR64, &TEST_RDI, &RET],
-        4,
-        SiteClass::SingleStepped,
-    );
+    check(Function::Malloc, &[&ENDBR64, &TEST_RDI, &JE_8, &RET], 7, SiteClass::Emulated);
+    check(Function::Malloc, &[&ENDBR64, &TEST_RDI, &RET], 4, SiteClass::SingleStepped);
 }
 
 #[test]
 fn takes_a_nop_where_the_kernel_has_learnt_to() {
     let nop5: &[u8] = &[0x0f, 0x1f, 0x44, 0, 0];
     let nop4: &[u8] = &[0x0f, 0x1f, 0x40, 0];
-    check(
-        Function::Malloc,
-        &[&ENDBR64, nop5, &PUSH_RBX, &RET],
-        4,
-        SiteClass::Optimised,
-    );
-    check(
-        Function::Malloc,
-        &[&TEST_RDI, nop4, &PUSH_RBX, &RET],
-        7,
-        SiteClass::Emulated,
-    );
+    check(Function::Malloc, &[&ENDBR64, nop5, &PUSH_RBX, &RET], 4, SiteClass::Optimised);
+    check(Function::Malloc, &[&TEST_RDI, nop4, &PUSH_RBX, &RET], 7, SiteClass::Emulated);
     check(Function::Malloc, &[&TEST_RDI, nop4, &RET], 3, SiteClass::Emulated);
     let site = choose(Function::Malloc, &[&TEST_RDI, nop4, &RET], OLD).unwrap();
     assert_eq!((site.distance(), site.class()), (0, SiteClass::SingleStepped));
@@ -82,79 +57,34 @@ fn takes_a_nop_where_the_kernel_has_learnt_to() {
 
 #[test]
 fn follows_an_argument_into_its_copy() {
-    let site = check(
-        Function::Malloc,
-        &[&MOV_RBX_RDI, &XOR_EDI, &JE_8, &RET],
-        5,
-        SiteClass::Emulated,
-    );
+    let site = check(Function::Malloc, &[&MOV_RBX_RDI, &XOR_EDI, &JE_8, &RET], 5, SiteClass::Emulated);
     assert_eq!(site.arguments()[0], Register::Rbx);
     let mov_ebx_edi: &[u8] = &[0x89, 0xfb];
-    check(
-        Function::Malloc,
-        &[mov_ebx_edi, &XOR_EDI, &JE_8, &RET],
-        0,
-        SiteClass::SingleStepped,
-    );
+    check(Function::Malloc, &[mov_ebx_edi, &XOR_EDI, &JE_8, &RET], 0, SiteClass::SingleStepped);
 }
 
 #[test]
 fn stops_believing_in_a_spilled_argument() {
-    check(
-        Function::Malloc,
-        &[&SPILL_RDI, &XOR_EDI, &JE_8, &RET],
-        0,
-        SiteClass::SingleStepped,
-    );
-    check(
-        Function::PoolOpen,
-        &[&SPILL_RDI, &XOR_EDI, &JE_8, &RET],
-        7,
-        SiteClass::Emulated,
-    );
+    check(Function::Malloc, &[&SPILL_RDI, &XOR_EDI, &JE_8, &RET], 0, SiteClass::SingleStepped);
+    check(Function::PoolOpen, &[&SPILL_RDI, &XOR_EDI, &JE_8, &RET], 7, SiteClass::Emulated);
 }
 
 #[test]
 fn avoids_a_line_that_is_branched_into() {
     // The jump at the end leads back to the je: a probe there would be hit twice.
     let back: &[u8] = &[0xeb, 0xf9];
-    check(
-        Function::Malloc,
-        &[&TEST_RDI, &JE_8, &TEST_RDI, back],
-        0,
-        SiteClass::SingleStepped,
-    );
+    check(Function::Malloc, &[&TEST_RDI, &JE_8, &TEST_RDI, back], 0, SiteClass::SingleStepped);
     let before: &[u8] = &[0xeb, 0xf6];
-    check(
-        Function::Malloc,
-        &[&TEST_RDI, &JE_8, &TEST_RDI, before],
-        3,
-        SiteClass::Emulated,
-    );
+    check(Function::Malloc, &[&TEST_RDI, &JE_8, &TEST_RDI, before], 3, SiteClass::Emulated);
 }
 
 #[test]
 fn never_returns_from_behind_a_push() {
     let sub_rsp: &[u8] = &[0x48, 0x83, 0xec, 0x18];
     let add_rsp: &[u8] = &[0x48, 0x83, 0xc4, 0x18];
-    check(
-        Function::Malloc,
-        &[sub_rsp, &TEST_RDI, &JE_8, &RET],
-        0,
-        SiteClass::SingleStepped,
-    );
-    check(
-        Function::Malloc,
-        &[sub_rsp, add_rsp, &JE_8, &RET],
-        0,
-        SiteClass::SingleStepped,
-    );
-    let site = check(
-        Function::Free,
-        &[sub_rsp, &TEST_RDI, &JE_8, &RET],
-        7,
-        SiteClass::Emulated,
-    );
+    check(Function::Malloc, &[sub_rsp, &TEST_RDI, &JE_8, &RET], 0, SiteClass::SingleStepped);
+    check(Function::Malloc, &[sub_rsp, add_rsp, &JE_8, &RET], 0, SiteClass::SingleStepped);
+    let site = check(Function::Free, &[sub_rsp, &TEST_RDI, &JE_8, &RET], 7, SiteClass::Emulated);
     assert_eq!((site.pushed(), ReturnSite::new(site)), (0x18, None));
     let site = check(Function::Free, &[sub_rsp, add_rsp, &JE_8, &RET], 8, SiteClass::Emulated);
     assert_eq!(site.pushed(), 0);
@@ -194,10 +124,7 @@ proptest::proptest! {
 fn libc() -> Image {
     let pid = Pid(std::process::id());
     let images = Image::all(pid, &maps::read(pid).unwrap());
-    images
-        .into_iter()
-        .find(|image| image.file_name().starts_with("libc.so"))
-        .unwrap()
+    images.into_iter().find(|image| image.file_name().starts_with("libc.so")).unwrap()
 }
 
 /// Every export of the C library, in every role: no panic, and what may return does so from rsp at entry.
@@ -224,7 +151,5 @@ fn every_export_of_the_c_library_gets_a_safe_site_or_a_reason() {
 fn starts_instruction(image: &Image, entry: u64, vaddr: u64) -> bool {
     let bytes = image.bytes_at(entry).unwrap();
     let bytes = bytes.get(..MAX_LINE).unwrap_or(bytes);
-    Decoder::with_ip(64, bytes, entry, DecoderOptions::NONE)
-        .iter()
-        .any(|instruction| instruction.ip() == vaddr)
+    Decoder::with_ip(64, bytes, entry, DecoderOptions::NONE).iter().any(|instruction| instruction.ip() == vaddr)
 }

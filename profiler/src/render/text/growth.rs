@@ -12,11 +12,7 @@ pub(super) fn write(page: &mut Page, profile: &Profile) {
     page.heading("What grew, by ledger");
     let several = profile.processes.len() > 1;
     for process in &profile.processes {
-        let name = if several {
-            format!("RSS of {}", process.pid)
-        } else {
-            "RSS".to_owned()
-        };
+        let name = if several { format!("RSS of {}", process.pid) } else { "RSS".to_owned() };
         let note = format!("from {} to {}", bytes(process.rss_start), bytes(process.rss_end));
         line(page, &name, &change(process.rss_start, process.rss_end), &note);
     }
@@ -37,11 +33,7 @@ fn write_heap(page: &mut Page, heap: &HeapTotals) {
     }
     let small = match heap.small_objects {
         0 => String::new(),
-        objects => format!(
-            " and {} ({})",
-            counted(objects, "small object"),
-            bytes(heap.small_space)
-        ),
+        objects => format!(" and {} ({})", counted(objects, "small object"), bytes(heap.small_space)),
     };
     let surviving = match heap.surviving_space() {
         0 => "nothing that was allocated during the trace survived it".to_owned(),

@@ -20,24 +20,14 @@ pub(super) fn write(
 ) -> Result<(), RenderError> {
     let rows = select::rows(profile, options.ledger, value)?;
     let groups = by_line(profile, &rows);
-    page.heading(&format!(
-        "Top call paths by {} ({})",
-        value.in_words(),
-        scope(options.ledger, value)
-    ));
+    page.heading(&format!("Top call paths by {} ({})", value.in_words(), scope(options.ledger, value)));
     if groups.is_empty() {
         page.sentence(nothing(options.ledger, value));
         return Ok(());
     }
     let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
     for (index, group) in groups.iter().take(options.top).enumerate() {
-        let entry = Entry {
-            profile,
-            names,
-            ledger: options.ledger,
-            value,
-            total,
-        };
+        let entry = Entry { profile, names, ledger: options.ledger, value, total };
         entry.write(page, index + 1, group);
     }
     write_rest(page, &groups, options.top, value, total);
@@ -73,9 +63,7 @@ impl Entry<'_> {
     fn write(&self, page: &mut Page, rank: usize, group: &Group) {
         let number = number(self.value, group.value);
         let chain = Chain::new(self.profile, group.heaviest().0, group.frame);
-        let code = chain
-            .named
-            .map_or("[no call path]".to_owned(), |frame| self.names.code(frame));
+        let code = chain.named.map_or("[no call path]".to_owned(), |frame| self.names.code(frame));
         let share = match self.value {
             // Paths peak at different moments: there is no whole to have a share of.
             Value::PeakSpace => String::new(),
@@ -91,11 +79,7 @@ impl Entry<'_> {
 
     /// `1,234 blocks, 456 small objects, in 2 processes; heaviest of 40 paths (12.0 MiB):`
     fn counts(&self, group: &Group) -> String {
-        let noun = if self.ledger == Ledger::Heap {
-            "block"
-        } else {
-            "mapping"
-        };
+        let noun = if self.ledger == Ledger::Heap { "block" } else { "mapping" };
         let blocks = (group.blocks > 0).then(|| counted(group.blocks, noun));
         let small = (group.small > 0).then(|| counted(group.small, "small object"));
         let space = (!self.value.is_space()).then(|| bytes(group.space));
@@ -110,11 +94,7 @@ impl Entry<'_> {
             counted(group.paths.len() as u64, "path"),
             number(self.value, group.heaviest().1)
         );
-        if counts.is_empty() {
-            heaviest
-        } else {
-            format!("{counts}; {heaviest}")
-        }
+        if counts.is_empty() { heaviest } else { format!("{counts}; {heaviest}") }
     }
 }
 
@@ -133,9 +113,5 @@ fn write_rest(page: &mut Page, groups: &[Group], top: usize, value: Value, total
         return;
     }
     let sum = rest.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
-    page.sentence(&format!(
-        "and {places} with {} ({})",
-        number(value, sum),
-        share(sum, total)
-    ));
+    page.sentence(&format!("and {places} with {} ({})", number(value, sum), share(sum, total)));
 }

@@ -17,9 +17,7 @@ pub(super) fn write(page: &mut Page, profile: &Profile, names: &Names<'_>, top: 
     let places = payloads(profile);
     if places.is_empty() {
         let (block, burst) = (bytes(LARGE_BLOCK), bytes(LARGE_BURST));
-        page.sentence(&format!(
-            "no block of {block} or more, and no call path with {burst} or more live at once"
-        ));
+        page.sentence(&format!("no block of {block} or more, and no call path with {burst} or more live at once"));
         return;
     }
     page.row("     largest block   live at once   bytes/call        calls  what it does");
@@ -29,21 +27,12 @@ pub(super) fn write(page: &mut Page, profile: &Profile, names: &Names<'_>, top: 
 }
 
 fn write_place(page: &mut Page, profile: &Profile, names: &Names<'_>, rank: usize, place: &Payload) {
-    let numbers = [
-        bytes(place.largest),
-        bytes(place.burst),
-        bytes(place.per_call()),
-        count(place.alloc_objects),
-    ];
+    let numbers = [bytes(place.largest), bytes(place.burst), bytes(place.per_call()), count(place.alloc_objects)];
     let [largest, burst, per_call, calls] = numbers;
     let label = place.label.unwrap_or("not recognized");
-    page.row(&format!(
-        "{rank:>3}. {largest:>13} {burst:>14} {per_call:>12} {calls:>12}  {label}"
-    ));
+    page.row(&format!("{rank:>3}. {largest:>13} {burst:>14} {per_call:>12} {calls:>12}  {label}"));
     let chain = Chain::new(profile, place.heaviest, place.frame);
-    let code = chain
-        .named
-        .map_or("[no call path]".to_owned(), |frame| names.code(frame));
+    let code = chain.named.map_or("[no call path]".to_owned(), |frame| names.code(frame));
     let mut pieces = vec![Piece { text: code, dim: false }];
     pieces.extend(chain.call_pieces(names));
     page.pieces(&" ".repeat(INDENT), INDENT + 2, &pieces);

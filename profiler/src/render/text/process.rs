@@ -31,18 +31,9 @@ fn write_process(page: &mut Page, process: &Process) {
         "" => page.fact("Python", &python),
         file => page.fact("Python", &format!("{python} in {}", sanitize::name(file, 80))),
     }
-    page.fact(
-        "threads",
-        &format!(
-            "{} at the start, {} at the end",
-            process.threads_start, process.threads_end
-        ),
-    );
+    page.fact("threads", &format!("{} at the start, {} at the end", process.threads_start, process.threads_end));
     let [start, end, peak] = [process.rss_start, process.rss_end, process.rss_peak].map(units::bytes);
-    page.fact(
-        "RSS",
-        &format!("{start} at the start, {end} at the end, {peak} at the peak"),
-    );
+    page.fact("RSS", &format!("{start} at the start, {end} at the end, {peak} at the peak"));
     page.fact("end", &end_in_words(&process.end));
     for note in &process.notes {
         page.fact("note", &sanitize::name(note, 400));
@@ -86,23 +77,11 @@ fn write_trace(page: &mut Page, trace: &Trace) {
     page.fact("start", &format!("{start}; {way}"));
     let native = if trace.native { ", with native frames" } else { "" };
     let version = sanitize::name(&trace.pyalloc_version, 40);
-    page.fact(
-        "recorded by",
-        &format!(
-            "pyalloc {version} on Linux {}{native}",
-            sanitize::name(&trace.kernel, 60)
-        ),
-    );
+    page.fact("recorded by", &format!("pyalloc {version} on Linux {}{native}", sanitize::name(&trace.kernel, 60)));
     if !trace.complete {
-        page.fact(
-            "note",
-            "written while the trace was running: what came after is missing",
-        );
+        page.fact("note", "written while the trace was running: what came after is missing");
     }
     if trace.duration_ms < SHORT_MS {
-        page.fact(
-            "note",
-            "a short trace: growth that follows traffic, jobs or the clock may not have shown yet",
-        );
+        page.fact("note", "a short trace: growth that follows traffic, jobs or the clock may not have shown yet");
     }
 }

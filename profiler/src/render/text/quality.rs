@@ -12,30 +12,15 @@ pub(super) fn write(page: &mut Page, profile: &Profile) {
     write_seen(page, quality);
     write_losses(page, quality);
     if let Some(ms) = quality.pools_read_before_end_ms.filter(|_| !profile.pools.is_empty()) {
-        page.fact(
-            "small objects",
-            &format!("read {} before the end: the last changes are missing", time_ms(ms)),
-        );
+        page.fact("small objects", &format!("read {} before the end: the last changes are missing", time_ms(ms)));
     }
     write_cost(page, profile);
 }
 
 fn write_seen(page: &mut Page, quality: &Quality) {
-    let seen = quality
-        .counts
-        .iter()
-        .filter(|count| count.class == CountClass::Seen && count.value > 0);
-    let seen: Vec<String> = seen
-        .map(|seen| format!("{}\u{a0}{}", count(seen.value), words_of(seen)))
-        .collect();
-    page.fact(
-        "events seen",
-        &if seen.is_empty() {
-            "none".to_owned()
-        } else {
-            seen.join(", ")
-        },
-    );
+    let seen = quality.counts.iter().filter(|count| count.class == CountClass::Seen && count.value > 0);
+    let seen: Vec<String> = seen.map(|seen| format!("{}\u{a0}{}", count(seen.value), words_of(seen))).collect();
+    page.fact("events seen", &if seen.is_empty() { "none".to_owned() } else { seen.join(", ") });
 }
 
 /// A counter's name in words: it is kept together on a line.
@@ -44,12 +29,7 @@ fn words_of(count: &Count) -> String {
 }
 
 fn write_losses(page: &mut Page, quality: &Quality) {
-    let lost = |class| {
-        quality
-            .counts
-            .iter()
-            .filter(move |count| count.class == class && count.value > 0)
-    };
+    let lost = |class| quality.counts.iter().filter(move |count| count.class == class && count.value > 0);
     let mut clean = Vec::new();
     for (class, name) in CLASSES {
         if lost(class).next().is_none() {
@@ -60,11 +40,7 @@ fn write_losses(page: &mut Page, quality: &Quality) {
         }
     }
     if let Some((last, others)) = clean.split_last() {
-        let others = if others.is_empty() {
-            String::new()
-        } else {
-            format!("{} or ", others.join(", "))
-        };
+        let others = if others.is_empty() { String::new() } else { format!("{} or ", others.join(", ")) };
         page.fact("no losses", &format!("nothing was {others}{last}"));
     }
 }
@@ -84,10 +60,7 @@ fn write_loss(page: &mut Page, class: &str, loss: &Count) {
 fn write_cost(page: &mut Page, profile: &Profile) {
     let quality = &profile.quality;
     let of_trace = share(quality.own_cpu_ms, profile.trace.duration_ms);
-    page.fact(
-        "cost: pyalloc",
-        &format!("{} of CPU time, {of_trace} of one CPU", time_ms(quality.own_cpu_ms)),
-    );
+    page.fact("cost: pyalloc", &format!("{} of CPU time, {of_trace} of one CPU", time_ms(quality.own_cpu_ms)));
     let hit = match quality.hit_cost_ns {
         0 => "the cost of a probe hit could not be measured".to_owned(),
         ns => format!("estimated at {} ns a probe hit, measured on this machine", count(ns)),
@@ -99,13 +72,6 @@ fn write_cost(page: &mut Page, profile: &Profile) {
         time_ms(quality.target_cpu_ms)
     );
     page.fact("cost: target", &target);
-    let links = if quality.links.is_empty() {
-        "unknown links"
-    } else {
-        &quality.links
-    };
-    page.fact(
-        "attached",
-        &format!("in {}, by {}", time_ms(quality.attach_ms), sanitize::name(links, 80)),
-    );
+    let links = if quality.links.is_empty() { "unknown links" } else { &quality.links };
+    page.fact("attached", &format!("in {}, by {}", time_ms(quality.attach_ms), sanitize::name(links, 80)));
 }

@@ -1,0 +1,346 @@
+//! The processes under trace: found, forked, executed, gone.
+
+use std::collections::HashMap;
+use std::fs;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use profiler_common::config::{FIRST_FORKED_SLOT, NO_SLOT, ProcessConfig, process_flags};
+use profiler_common::event::{Lifecycle, lifecycle};
+
+use super::end::exit_of;
+use super::target::{Python, Target};
+use crate::exit::Failure;
+use crate::kernel::{Kernel, KernelError, ProbePlan, monotonic_ns};
+use crate::process::image::executable_files;
+use crate::process::{Identity, Pid, maps};
+use crate::profile;
+use crate::python::Interpreter;
+use crate::recorder::Recorder;
+
+/// A program just executed is watched this long for an interpreter.
+const UNDECIDED_FOR: Duration = Duration::from_secs(5);
+
+/// The processes under trace.
+pub struct Tree {
+    members: HashMap<u32, Member>,
+    /// `process_flags` of every member.
+    flags: u32,
+    next_slot: u32,
+}
+
+struct Member {
+    identity: Identity,
+    state: State,
+    /// The wait status, from the end of its first thread on: the others may go on for a while.
+    status: Option<i32>,
+}
+
+impl Member {
+    fn new(identity: Identity, state: State) -> Self {
+        Self { identity, state, status: None }
+    }
+}
+
+enum State {
+    /// Its probes are on.
+    Probed { plan: Rc<ProbePlan>, settling: bool },
+    /// It has executed a program that may yet turn out to be Python.
+    Undecided { since: Instant, executed_ns: u64, looked: Option<(Instant, usize)> },
+    /// Not Python: only what it forks and executes matters.
+    Followed,
+}
+
+impl Tree {
+    /// No process yet. `flags` are those of every process: native frames, following.
+    pub fn new(flags: u32) -> Self {
+        Self { members: HashMap::new(), flags, next_slot: 0 }
+    }
+
+    /// Attaches to a process that was found or launched; `hold` are flags of this one alone.
+    pub fn add(
+        &mut self,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+        target: Target,
+        hold: u32,
+    ) -> Result<(), Failure> {
+        let slot = self.take_slot().ok_or_else(|| Failure::cannot_observe("too many processes for one trace"))?;
+        let identity = target.identity;
+        recorder.add_process(slot, target.start);
+        let state = match target.python {
+            Some(python) => {
+                let settling = !python.initialized;
+                let plan =
+                    self.probe(kernel, recorder, slot, identity.pid, python, hold).map_err(Failure::cannot_observe)?;
+                State::Probed { plan, settling }
+            }
+            None => {
+                self.follow(kernel, slot, identity.pid).map_err(Failure::cannot_observe)?;
+                State::Followed
+            }
+        };
+        self.members.insert(slot, Member::new(identity, state));
+        Ok(())
+    }
+
+    /// Whether a process is among them.
+    pub fn contains(&self, pid: Pid) -> bool {
+        self.members.values().any(|member| member.identity.pid == pid)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u64 {
+        self.members.len() as u64
+    }
+
+    /// The kernel side shall look at none of them any more.
+    pub fn forget_all(&self, kernel: &mut Kernel) {
+        self.members.values().for_each(|member| kernel.forget_process(member.identity.pid));
+    }
+
+    /// Whether any of them is, or may yet be, Python.
+    pub fn is_over(&self) -> bool {
+        !self.members.values().any(|member| !matches!(member.state, State::Followed))
+    }
+
+    /// Whether there is something to look at soon.
+    pub fn is_undecided(&self) -> bool {
+        self.members.values().any(|member| matches!(member.state, State::Undecided { .. }))
+    }
+
+    /// Acts on a fork, an exec or an exit.
+    pub fn apply(
+        &mut self,
+        event: &Lifecycle,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+    ) -> Result<(), KernelError> {
+        let slot = event.header.slot;
+        match event.what {
+            lifecycle::FORKED => self.forked(event, kernel, recorder),
+            lifecycle::VFORKED => {
+                let identity = identity_of(recorder, slot);
+                self.members.extend(identity.map(|identity| (slot, Member::new(identity, State::Followed))));
+                Ok(())
+            }
+            lifecycle::EXECUTED => self.executed(event, kernel, recorder),
+            lifecycle::EXITED => {
+                if let Some(member) = self.members.get_mut(&slot) {
+                    member.status = Some(event.code.cast_signed());
+                }
+                self.remove_if_gone(slot, kernel, recorder);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks for the ends that no event told, and finishes what was not ready before.
+    pub fn check(&mut self, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
+        for slot in self.slots(|_| true) {
+            self.remove_if_gone(slot, kernel, recorder);
+        }
+        for slot in self.slots(|member| matches!(member.state, State::Probed { settling: true, .. })) {
+            self.settle(slot, kernel)?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether programs just executed have their interpreter by now.
+    pub fn decide(&mut self, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
+        for slot in self.slots(|member| matches!(member.state, State::Undecided { .. })) {
+            self.decide_one(slot, kernel, recorder)?;
+        }
+        Ok(())
+    }
+
+    fn slots(&self, wanted: impl Fn(&Member) -> bool) -> Vec<u32> {
+        self.members.iter().filter(|(_, member)| wanted(member)).map(|(&slot, _)| slot).collect()
+    }
+
+    fn take_slot(&mut self) -> Option<u32> {
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        (slot < FIRST_FORKED_SLOT).then_some(slot)
+    }
+
+    fn probe(
+        &self,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+        slot: u32,
+        pid: Pid,
+        python: Python,
+        hold: u32,
+    ) -> Result<Rc<ProbePlan>, KernelError> {
+        if self.flags & process_flags::NATIVE != 0 {
+            recorder.refresh_native(kernel)?;
+        }
+        let config = ProcessConfig { slot, flags: self.flags | hold, ..python.config };
+        kernel.trace_process(pid, &config)?;
+        kernel.attach(pid, &python.plan.points)?;
+        Ok(Rc::new(python.plan))
+    }
+
+    fn follow(&self, kernel: &mut Kernel, slot: u32, pid: Pid) -> Result<(), KernelError> {
+        let flags = self.flags | process_flags::FOLLOW_ONLY;
+        let config = ProcessConfig { slot, flags, parent_slot: NO_SLOT, ..bytemuck::Zeroable::zeroed() };
+        kernel.trace_process(pid, &config)
+    }
+
+    /// The kernel side knows it already, and walks its stacks as its parent's; it has only no probes yet.
+    fn forked(&mut self, event: &Lifecycle, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
+        let slot = event.header.slot;
+        let Some(identity) = identity_of(recorder, slot) else { return Ok(()) };
+        let parent = self.members.get(&event.code).map(|parent| &parent.state);
+        let Some(State::Probed { plan, .. }) = parent else {
+            self.members.insert(slot, Member::new(identity, State::Followed));
+            return Ok(());
+        };
+        let plan = plan.clone();
+        if self.flags & process_flags::NATIVE != 0 {
+            recorder.refresh_native(kernel)?;
+        }
+        // A child that has ended by now cannot be attached to, and needs not be.
+        let state = match kernel.attach(identity.pid, &plan.points) {
+            Ok(()) => State::Probed { plan, settling: false },
+            Err(_) => State::Followed,
+        };
+        if let Some(process) = recorder.process_mut(slot) {
+            process.probed_after(since_us(event.header.time_ns));
+        }
+        self.members.insert(slot, Member::new(identity, state));
+        Ok(())
+    }
+
+    /// Another program in the same process: for the profile it is another process.
+    fn executed(&mut self, event: &Lifecycle, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
+        let old_slot = event.header.slot;
+        let Some(old) = self.members.remove(&old_slot) else { return Ok(()) };
+        kernel.detach_process(old.identity.pid);
+        let Some(slot) = self.take_slot().filter(|_| self.flags & process_flags::FOLLOW != 0) else {
+            recorder.set_end(old_slot, profile::End::Executed);
+            return Ok(());
+        };
+        self.follow(kernel, slot, old.identity.pid)?;
+        if old_slot >= FIRST_FORKED_SLOT {
+            recorder.re_slot(old_slot, slot);
+        } else {
+            recorder.set_end(old_slot, profile::End::Executed);
+            let Ok(target) = Target::unknown(old.identity.pid) else { return Ok(()) };
+            recorder.add_process(slot, target.start);
+        }
+        let state = State::Undecided { since: Instant::now(), executed_ns: event.header.time_ns, looked: None };
+        self.members.insert(slot, Member::new(old.identity, state));
+        self.decide_one(slot, kernel, recorder)
+    }
+
+    fn decide_one(&mut self, slot: u32, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
+        let Some(member) = self.members.get_mut(&slot) else { return Ok(()) };
+        let identity = member.identity;
+        let State::Undecided { since, executed_ns, looked } = &mut member.state else { return Ok(()) };
+        let executed_ns = *executed_ns;
+        let too_late = since.elapsed() > UNDECIDED_FOR;
+        let found = if is_worth_a_look(identity.pid, looked) { Target::inspect(identity.pid).ok() } else { None };
+        let state = match found {
+            // Before the loader is done, CPython's tables of allocator functions are not filled in.
+            Some(Target { python: Some(python), .. }) if !python.initialized && !python.counts_pools() => return Ok(()),
+            Some(Target { start, python: Some(python), .. }) => {
+                if let Some(process) = recorder.process_mut(slot) {
+                    process.became_python(start);
+                    process.probed_after(since_us(executed_ns));
+                }
+                let settling = !python.initialized;
+                match self.probe(kernel, recorder, slot, identity.pid, python, 0) {
+                    Ok(plan) => State::Probed { plan, settling },
+                    Err(_) => State::Followed,
+                }
+            }
+            _ if too_late => State::Followed,
+            _ => return Ok(()),
+        };
+        self.members.insert(slot, Member::new(identity, state));
+        Ok(())
+    }
+
+    /// Once the interpreter runs, where its threads keep their state is known for good, and one read fewer is needed.
+    fn settle(&mut self, slot: u32, kernel: &mut Kernel) -> Result<(), KernelError> {
+        let Some(member) = self.members.get_mut(&slot) else { return Ok(()) };
+        let Ok(interpreter) = Interpreter::discover(member.identity.pid) else { return Ok(()) };
+        if let State::Probed { settling, .. } = &mut member.state
+            && interpreter.initialized
+        {
+            kernel.settle_process(member.identity.pid, &interpreter.thread_slot)?;
+            *settling = false;
+        }
+        Ok(())
+    }
+
+    fn remove_if_gone(&mut self, slot: u32, kernel: &mut Kernel, recorder: &mut Recorder) {
+        if self.members.get(&slot).is_none_or(|member| member.identity.is_alive()) {
+            return;
+        }
+        let Some(member) = self.members.remove(&slot) else { return };
+        recorder.set_end(slot, member.status.map_or(profile::End::Vanished, exit_of));
+        // Its pid may have been given to a new process of ours by now.
+        if !self.contains(member.identity.pid) {
+            kernel.forget_process(member.identity.pid);
+            kernel.detach_process(member.identity.pid);
+        }
+    }
+}
+
+/// A look at the files costs more than one at the maps: it is taken when there is a new file, and now and then, since
+/// the loader changes what it has mapped.
+fn is_worth_a_look(pid: Pid, looked: &mut Option<(Instant, usize)>) -> bool {
+    const NOW_AND_THEN: Duration = Duration::from_millis(40);
+    let Ok(regions) = maps::read(pid) else { return false };
+    let files = executable_files(&regions).len();
+    let stale = looked.is_none_or(|(at, before)| before != files || at.elapsed() > NOW_AND_THEN);
+    if stale {
+        *looked = Some((Instant::now(), files));
+    }
+    stale
+}
+
+fn identity_of(recorder: &mut Recorder, slot: u32) -> Option<Identity> {
+    recorder.process_mut(slot).map(|process| process.identity())
+}
+
+fn since_us(time_ns: u64) -> u64 {
+    monotonic_ns().saturating_sub(time_ns) / 1000
+}
+
+/// A process's descendants, nearest first.
+pub fn descendants(root: Pid) -> Vec<Pid> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
+        if let Ok(stat) = process.stat() {
+            children.entry(stat.ppid.cast_unsigned()).or_default().push(stat.pid.cast_unsigned());
+        }
+    }
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        let more = children.remove(&pid.0).unwrap_or_default();
+        found.extend(more.into_iter().map(Pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// The processes of a control group and of those below it.
+///
+/// # Errors
+/// The folder cannot be read, or is no control group's.
+pub fn in_cgroup(folder: &std::path::Path) -> std::io::Result<Vec<Pid>> {
+    let text = fs::read_to_string(folder.join("cgroup.procs"))?;
+    let mut pids: Vec<Pid> = text.lines().filter_map(|line| line.parse().ok().map(Pid)).collect();
+    for entry in fs::read_dir(folder)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            pids.extend(in_cgroup(&entry.path()).unwrap_or_default());
+        }
+    }
+    Ok(pids)
+}
