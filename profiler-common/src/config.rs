@@ -17,6 +17,9 @@ pub mod thread_slot {
     /// `inner` at every event; `offset` is fs-relative for key 0 and grows by 16 a key. For processes whose
     /// interpreter is not initialized when tracing starts; keys of 32 and above are not found this way.
     pub const KEY_IN_MEMORY: u32 = 3;
+    /// `*(*(dtv + offset) + inner)` with `dtv = *(fsbase + 8)`: a TLS variable of a library loaded by dlopen on
+    /// glibc. `offset` is 16 bytes a module, and `*(dtv - 16)` the number of modules the thread has room for.
+    pub const DYNAMIC_TLS: u32 = 4;
 }
 
 /// How the byte offset into the bytecode (`lasti`) is computed.
@@ -134,10 +137,13 @@ pub struct ProcessConfig {
     pub reserved: u32,
     /// Where the thread state is.
     pub thread_slot: ThreadSlot,
+    /// Address of `_PyRuntime.gilstate.tstate_current` (CPython 3.11 and earlier), else 0. Up to 3.11 a thread's slot
+    /// keeps its first thread state; while a sub-interpreter runs, only this variable tells which one does.
+    pub current_state: u64,
     /// The interpreter's offsets.
     pub layout: PythonLayout,
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadSlot>() == 24);
 const _: () = assert!(core::mem::size_of::<PythonLayout>() == 80);
-const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 120);
+const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 128);

@@ -97,6 +97,9 @@ pub mod frame {
     pub const UNKNOWN_SERIAL: u64 = 0;
     /// `lasti` of a frame that has not executed an instruction, or whose offset makes no sense.
     pub const NO_LASTI: u64 = 0xff_ffff;
+    /// `lasti` of a frame whose bytecode could not be found (free-threaded 3.14+): beyond every line table, so that
+    /// the frame is shown without a line.
+    pub const LOST_LASTI: u64 = 0xff_fffe;
 
     /// Packs a frame; `lasti_units` is in two-byte code units.
     pub const fn pack(serial: u64, lasti_units: u64) -> u64 {

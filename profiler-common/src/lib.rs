@@ -19,7 +19,7 @@ pub mod unwind;
 pub const MAX_FRAMES: usize = 256;
 
 /// Bytes of a string object that travel with a [`event::NewCode`] record: header and text.
-pub const STRING_COPY: usize = 192;
+pub const STRING_COPY: usize = 256;
 
 /// Bytes of a line table object that travel with a [`event::NewCode`] record.
 pub const LINETABLE_COPY: usize = 1024;

@@ -133,7 +133,11 @@ fn announce(config: &ProcessConfig, current: Current, code: u64, serial: u64) ->
     true
 }
 
-/// Copies `N` bytes of the target, or as many as its page still has when the next page is not present; gives how many.
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
+/// Copies `N` bytes of the target, or those up to the end of their page if the next one is not there; gives how many,
+/// 0 when that failed too (the bytes are zeroed then).
 #[inline(always)]
 fn copy<const N: usize>(to: *mut u8, address: u64) -> u32 {
     const PAGE: u64 = 4096;
@@ -141,13 +145,13 @@ fn copy<const N: usize>(to: *mut u8, address: u64) -> u32 {
     if unsafe { bpf_probe_read_user(to.cast(), N as u32, address as *const _) } == 0 {
         return N as u32;
     }
-    let in_page = (PAGE - (address & (PAGE - 1))) as u32;
-    if in_page >= N as u32 {
+    let rest = (PAGE - address % PAGE) as u32;
+    if rest >= N as u32 {
         return 0;
     }
-    // SAFETY: as above, and `in_page` is less than `N`.
-    let failed = unsafe { bpf_probe_read_user(to.cast(), in_page, address as *const _) };
-    if failed == 0 { in_page } else { 0 }
+    // SAFETY: as above; `rest` is below `N`.
+    let failed = unsafe { bpf_probe_read_user(to.cast(), rest, address as *const _) };
+    if failed == 0 { rest } else { 0 }
 }
 
 #[inline(always)]

@@ -56,7 +56,8 @@ pub fn capture(config: &ProcessConfig, current: Current, thread: *mut Thread, re
         walked.hash = mix(walked.hash, unwinder::hash(thread));
     }
     // Serials of code objects are unique over all processes, but a stack without frames is not.
-    let hash = mix(walked.hash, u64::from(config.slot) << 32 | u64::from(walked.status) << 16 | u64::from(walked.depth));
+    let hash =
+        mix(walked.hash, u64::from(config.slot) << 32 | u64::from(walked.status) << 16 | u64::from(walked.depth));
     let Some((number, sums)) = find_or_number(hash, config.slot) else {
         counters::one(Counter::StackMapFull);
         return None;

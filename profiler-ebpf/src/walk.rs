@@ -3,7 +3,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user};
 use profiler_common::MAX_FRAMES;
-use profiler_common::config::{ABSENT, ProcessConfig, ThreadSlot, lasti_rule, thread_slot};
+use profiler_common::config::{ABSENT, ProcessConfig, PythonLayout, ThreadSlot, lasti_rule, thread_slot};
 use profiler_common::counter::Counter;
 use profiler_common::event::{frame, walk};
 
@@ -21,6 +21,16 @@ const MAX_STEPS: usize = MAX_FRAMES + 64;
 
 /// Bytes of a frame that are read at the most: `Thread::frame`.
 const FRAME_BYTES: u32 = 128;
+
+/// glibc's `tcbhead_t.dtv`, bytes from fs base.
+const DTV: u64 = 8;
+/// Bytes of a `dtv_t`; the one before the first holds how many follow.
+const DTV_ENTRY: u64 = 16;
+/// `TLS_DTV_UNALLOCATED`: the thread has not used the library's variables yet.
+const UNALLOCATED: u64 = u64::MAX;
+
+/// Most copies of one code object's bytecode that a thread's index may name.
+const MAX_COPIES: u64 = 1 << 20;
 
 /// Not a status: the walk goes on.
 const MORE: u32 = u32::MAX;
@@ -61,10 +71,11 @@ fn first_frame(config: &ProcessConfig) -> Result<u64, u32> {
         return Err(walk::NOT_PYTHON);
     }
     let layout = &config.layout;
-    let owner = read(tstate + u64::from(layout.tstate_thread_id)).ok_or(walk::READ_FAILED)?;
+    let owner = owner(layout, tstate).ok_or(walk::READ_FAILED)?;
     if owner != fsbase {
         return Err(walk::THREAD_MISMATCH);
     }
+    let tstate = running_state(config, tstate, fsbase);
     let mut holder = tstate;
     if layout.tstate_cframe != ABSENT {
         holder = read(tstate + u64::from(layout.tstate_cframe)).ok_or(walk::READ_FAILED)?;
@@ -73,6 +84,26 @@ fn first_frame(config: &ProcessConfig) -> Result<u64, u32> {
         None => Err(walk::READ_FAILED),
         Some(0) => Err(walk::NO_FRAME),
         Some(first) => Ok(first),
+    }
+}
+
+/// The thread that a thread state belongs to: its fs base.
+#[inline(always)]
+fn owner(layout: &PythonLayout, tstate: u64) -> Option<u64> {
+    read(tstate.wrapping_add(u64::from(layout.tstate_thread_id)))
+}
+
+/// The thread's state that runs: while a sub-interpreter runs on CPython 3.11 and earlier, another than the slot's.
+///
+/// `tstate_current` is NULL or another thread's while this one does not hold the GIL; then the slot's is right.
+#[inline(always)]
+fn running_state(config: &ProcessConfig, tstate: u64, fsbase: u64) -> u64 {
+    if config.current_state == 0 {
+        return tstate;
+    }
+    match read(config.current_state) {
+        Some(current) if current != 0 && current != tstate && owner(&config.layout, current) == Some(fsbase) => current,
+        _ => tstate,
     }
 }
 
@@ -95,6 +126,20 @@ fn slot_address(slot: &ThreadSlot, fsbase: u64) -> Result<u64, u32> {
             }
             Ok(relative + 16 * index)
         }
+        thread_slot::DYNAMIC_TLS => {
+            let vector = read(fsbase + DTV).ok_or(walk::READ_FAILED)?;
+            let room = read(vector.wrapping_sub(DTV_ENTRY)).ok_or(walk::READ_FAILED)?;
+            let entry = slot.offset.cast_unsigned();
+            // A thread that has not used the library yet has no room for it, or no block.
+            if entry > room.wrapping_mul(DTV_ENTRY) {
+                return Err(walk::NOT_PYTHON);
+            }
+            match read(vector.wrapping_add(entry)) {
+                None => Err(walk::READ_FAILED),
+                Some(0 | UNALLOCATED) => Err(walk::NOT_PYTHON),
+                Some(block) => Ok(block.wrapping_add(slot.inner)),
+            }
+        }
         _ => Err(walk::NO_INTERPRETER),
     }
 }
@@ -111,6 +156,10 @@ fn frames(config: &ProcessConfig, current: Current, thread: *mut Thread, start: 
         }
     }
     let Step { hash, depth, .. } = step_of(thread);
+    // CPython 3.15+ ends every chain in a frame of its own, also when no code runs.
+    if depth == 0 && status == walk::COMPLETE {
+        status = walk::NO_FRAME;
+    }
     Walked { depth: depth as u32, status, hash }
 }
 
@@ -200,11 +249,35 @@ fn lasti(config: &ProcessConfig, thread: *mut Thread, object: u64) -> u64 {
             let base = object.wrapping_add(u64::from(layout.code_adaptive));
             field_u64(thread, layout.frame_lasti).wrapping_sub(base) / 2
         }
+        lasti_rule::POINTER_PER_THREAD => {
+            let index = u64::from(field_u32(thread, layout.frame_tlbc_index));
+            let base = match index {
+                0 => object.wrapping_add(u64::from(layout.code_adaptive)),
+                _ => bytecode_copy(object.wrapping_add(u64::from(layout.code_tlbc)), index),
+            };
+            if base == 0 {
+                return frame::LOST_LASTI;
+            }
+            field_u64(thread, layout.frame_lasti).wrapping_sub(base) / 2
+        }
         lasti_rule::BYTES => u64::from(field_u32(thread, layout.frame_lasti)) / 2,
         lasti_rule::UNITS => u64::from(field_u32(thread, layout.frame_lasti)),
         _ => frame::NO_LASTI,
     };
     if units < frame::NO_LASTI { units } else { frame::NO_LASTI }
+}
+
+/// A thread's own copy of a code object's bytecode; 0 if it cannot be found.
+///
+/// `co_tlbc` points to {i64 size; char *entries[size]}. Read at every event: it is replaced when it has to grow.
+#[inline(never)]
+fn bytecode_copy(co_tlbc: u64, index: u64) -> u64 {
+    let Some(array) = read(co_tlbc) else { return 0 };
+    let size = read(array).unwrap_or(0);
+    if index >= size || index >= MAX_COPIES {
+        return 0;
+    }
+    read(array.wrapping_add(8 + 8 * index)).unwrap_or(0)
 }
 
 #[inline(always)]

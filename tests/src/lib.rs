@@ -1,5 +1,11 @@
-//! What the live tests share: starting workloads, running pyalloc, reading what they print.
+//! What the live tests share: starting workloads, running pyalloc, comparing what both say.
 
+pub mod code;
 pub mod demo_service;
+pub mod guard;
+pub mod interpreters;
+pub mod lookup;
 pub mod skip;
 pub mod source;
+pub mod tracer;
+pub mod workload;

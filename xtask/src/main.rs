@@ -4,7 +4,9 @@ mod bench;
 mod ci;
 mod command;
 mod demo;
+mod interpreters;
 mod interrupt;
+mod matrix;
 mod setup;
 mod tally;
 mod test;
@@ -17,7 +19,9 @@ const HELP: &str = "\
 cargo xtask TASK
 
   setup        install what building and testing need, after saying what (nothing if nothing is missing)
+  interpreters fetch more real interpreters for the tests, into target/interpreters (nothing if all are there)
   build-ebpf   build the kernel side alone, and print the path of the object
+  matrix       records on every interpreter what it says itself, and writes docs/interpreters.md
   demo         a small service that leaks, under load, traced: prints the report and the flamegraph's path
   test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
   ci           what CI runs: format, lints, tests
@@ -37,7 +41,9 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = interrupt::watch().and_then(|()| match arguments[..] {
         ["setup"] => setup::run(),
+        ["interpreters"] => interpreters::run(),
         ["build-ebpf"] => build_ebpf(),
+        ["matrix"] => matrix::run(),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["ci"] => ci::run(),

@@ -11,25 +11,39 @@ use anyhow::{Context as _, Result, bail};
 use crate::ebpf::workspace_root;
 
 /// The minor versions of CPython 3 that pyalloc traces.
-pub const SUPPORTED_MINORS: std::ops::RangeInclusive<u8> = 11..=13;
+pub const SUPPORTED_MINORS: std::ops::RangeInclusive<u8> = 8..=15;
 
-/// A CPython with the GIL.
+/// A CPython.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Interpreter {
     /// Major, minor, micro.
     pub version: (u8, u8, u8),
+    /// Built without the GIL.
+    pub free_threaded: bool,
     /// The program, with symbolic links resolved.
     pub path: PathBuf,
 }
 
 impl Interpreter {
-    /// Asks a program what it is; `None` if it is not a CPython with the GIL, or does not run.
+    /// Asks a program what it is; `None` if it is not a CPython, or does not run.
     pub fn probe(path: &Path) -> Option<Self> {
         const QUESTION: &str = "import sys; v = sys.version_info; \
             print(v[0], v[1], v[2], sys.implementation.name, 't' in getattr(sys, 'abiflags', ''))";
         let output = Command::new(path).args(["-I", "-S", "-c", QUESTION]).output().ok()?;
         let path = fs::canonicalize(path).ok()?;
-        Some(Self { version: parse_answer(&String::from_utf8_lossy(&output.stdout))?, path })
+        let (version, free_threaded) = parse_answer(&String::from_utf8_lossy(&output.stdout))?;
+        Some(Self { version, free_threaded, path })
+    }
+
+    /// For people: "CPython 3.13.0t".
+    pub fn name(&self) -> String {
+        let (major, minor, micro) = self.version;
+        format!("CPython {major}.{minor}.{micro}{}", if self.free_threaded { "t" } else { "" })
+    }
+
+    /// Whether `cargo xtask interpreters` brought it: good for running scripts, not for installing packages.
+    pub fn is_fetched(&self) -> bool {
+        self.path.starts_with(fetched_folder())
     }
 
     /// Whether pyalloc traces this version.
@@ -39,24 +53,48 @@ impl Interpreter {
 
     /// Whether it can make virtual environments (Debian splits that into a package of its own).
     pub fn has_venv(&self) -> bool {
-        Command::new(&self.path).args(["-c", "import venv, ensurepip"]).output().is_ok_and(|out| out.status.success())
+        !self.is_fetched()
+            && Command::new(&self.path)
+                .args(["-c", "import venv, ensurepip"])
+                .output()
+                .is_ok_and(|out| out.status.success())
     }
 }
 
-fn parse_answer(answer: &str) -> Option<(u8, u8, u8)> {
+fn parse_answer(answer: &str) -> Option<((u8, u8, u8), bool)> {
     let words: Vec<&str> = answer.split_whitespace().collect();
     match words[..] {
-        [major, minor, micro, "cpython", "False"] => {
-            Some((major.parse().ok()?, minor.parse().ok()?, micro.parse().ok()?))
+        [major, minor, micro, "cpython", free_threaded] => {
+            let version = (major.parse().ok()?, minor.parse().ok()?, micro.parse().ok()?);
+            Some((version, free_threaded == "True"))
         }
         _ => None,
     }
 }
 
-/// Every interpreter that pyalloc traces: pyenv's, the system's, and those on the PATH; each file once, oldest first.
+/// Where `cargo xtask interpreters` puts what it fetches.
+pub fn fetched_folder() -> PathBuf {
+    workspace_root().join("target/interpreters")
+}
+
+/// What `cargo xtask interpreters` has fetched: unpacked Debian packages of other suites, and free-threaded builds.
+pub fn fetched() -> Vec<Interpreter> {
+    probed(entries(&fetched_folder()).into_iter().map(|folder| folder.join("python")).collect())
+}
+
+/// Every interpreter that pyalloc traces: pyenv's, the system's, those on the PATH and those that
+/// `cargo xtask interpreters` has fetched; each file once, oldest first.
 pub fn find() -> Vec<Interpreter> {
+    let mut found = probed(candidates());
+    found.extend(fetched());
+    found.sort();
+    found
+}
+
+/// The supported interpreters with the GIL and without among programs, each file once.
+fn probed(candidates: Vec<PathBuf>) -> Vec<Interpreter> {
     let mut found = BTreeMap::new();
-    for candidate in candidates() {
+    for candidate in candidates {
         let Ok(real) = fs::canonicalize(&candidate) else {
             continue;
         };
@@ -98,8 +136,8 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 /// The newest supported interpreter that can make virtual environments.
 pub fn newest() -> Result<Interpreter> {
-    find().into_iter().rev().find(Interpreter::has_venv).context(
-        "no CPython 3.11 to 3.13 with the venv module on this machine: run `cargo xtask setup`, or install one by pyenv",
+    probed(candidates()).into_iter().rev().find(Interpreter::has_venv).context(
+        "no CPython 3.8 to 3.15 with the venv module on this machine: run `cargo xtask setup`, or install one by pyenv",
     )
 }
 
@@ -183,16 +221,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_of_cpython_with_the_gil_are_understood() {
-        assert_eq!(parse_answer("3 12 1 cpython False\n"), Some((3, 12, 1)));
-        assert_eq!(parse_answer("3 13 0 cpython True\n"), None, "free-threaded");
+    fn answers_of_cpython_are_understood() {
+        assert_eq!(parse_answer("3 12 1 cpython False\n"), Some(((3, 12, 1), false)));
+        assert_eq!(parse_answer("3 13 0 cpython True\n"), Some(((3, 13, 0), true)));
         assert_eq!(parse_answer("3 10 14 pypy False\n"), None);
         assert_eq!(parse_answer(""), None);
     }
 
     #[test]
     fn another_requirement_is_another_environment() {
-        let interpreter = Interpreter { version: (3, 11, 7), path: "/usr/bin/python3.11".into() };
+        let interpreter = Interpreter { version: (3, 11, 7), free_threaded: false, path: "/usr/bin/python3.11".into() };
         let one = Venv::folder("demo", &interpreter, "flask==1");
         assert_eq!(one, Venv::folder("demo", &interpreter, "flask==1"));
         assert_ne!(one, Venv::folder("demo", &interpreter, "flask==2"));

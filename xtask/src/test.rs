@@ -9,7 +9,7 @@ use xtask::privilege::Privilege;
 use xtask::{binary, python};
 
 use crate::tally::{Reader, Tally};
-use crate::{command, interrupt, setup};
+use crate::{command, interpreters, interrupt, setup};
 
 /// The package whose tests load BPF programs.
 const LIVE: &str = "live-tests";
@@ -18,6 +18,10 @@ const KERNEL_SIDE: &str = "profiler-ebpf";
 /// Runs all tests; the last line printed is the sum.
 pub fn run() -> Result<()> {
     setup::run()?;
+    // The tests run on what there is.
+    if let Err(error) = interpreters::run() {
+        println!("without fetched interpreters: {error:#}");
+    }
     prepare_interpreters();
     binary::build()?;
     let mut sums = unit_tests()?;
@@ -36,8 +40,10 @@ pub fn run() -> Result<()> {
 /// has none is left to the tests: they say which of them cannot run.
 fn prepare_interpreters() {
     for interpreter in python::find() {
-        let (major, minor, micro) = interpreter.version;
-        println!("interpreter: CPython {major}.{minor}.{micro}, {}", interpreter.path.display());
+        println!("interpreter: {}, {}", interpreter.name(), interpreter.path.display());
+        if interpreter.is_fetched() {
+            continue;
+        }
         if let Err(error) = python::workloads_venv(&interpreter) {
             println!("  without an environment for the workloads: {error:#}");
         }
@@ -65,13 +71,19 @@ fn live_tests() -> Result<Tally> {
     match Privilege::detect() {
         Some(Privilege::Root) => {}
         Some(Privilege::Sudo) => {
-            // sudo changes HOME, and with it where pyenv would be looked for.
-            let pyenv = python::pyenv_root();
-            tests.env(runner_variable()?, format!("sudo --preserve-env env PYENV_ROOT={}", pyenv.display()));
+            let (variable, runner) = sudo_runner()?;
+            tests.env(variable, runner);
         }
         None => println!("live tests need root to load BPF programs, and there is no sudo: they are skipped"),
     }
     counted(&mut tests)
+}
+
+/// Cargo's variable for the program that runs tests, and its value to run them as root.
+pub fn sudo_runner() -> Result<(String, String)> {
+    // sudo changes HOME, and with it where pyenv would be looked for.
+    let pyenv = python::pyenv_root();
+    Ok((runner_variable()?, format!("sudo --preserve-env env PYENV_ROOT={}", pyenv.display())))
 }
 
 fn cargo_test(selection: &[&str]) -> Command {

@@ -42,7 +42,8 @@ impl Vmlinux {
 
     /// The kernel's offsets.
     pub fn offsets(&self) -> Result<Offsets, KernelError> {
-        let types = Types::parse(&self.bytes).ok_or_else(|| KernelError::NoBtf("not in a format we read".to_owned()))?;
+        let types =
+            Types::parse(&self.bytes).ok_or_else(|| KernelError::NoBtf("not in a format we read".to_owned()))?;
         let field = |structure, member, name| types.member(structure, member).ok_or(KernelError::MissingField(name));
         let thread = field("task_struct", "thread", "task_struct.thread")?;
         let fsbase = field("thread_struct", "fsbase", "thread_struct.fsbase")?;

@@ -27,9 +27,9 @@ use profiler_common::unwind::{NativeMapping, Row};
 
 pub use links::LinkKind;
 pub use maps::Raw;
-pub use sys::monotonic_ns;
 pub use plan::{ProbePlan, ProbePoint};
 pub use ring::Ring;
+pub use sys::monotonic_ns;
 pub use unwind::NativeLimits;
 
 use crate::process::Pid;

@@ -9,7 +9,7 @@ use crate::process::image::Image;
 use crate::process::link_map;
 use crate::process::maps::Region;
 use crate::process::memory::Memory;
-use crate::python::allocators::{self, Allocators, Hooks, Interpreter, NoPools};
+use crate::python::allocators::{self, Allocators, Hooks, Interpreter, NoPools, ObjectAllocator, Table};
 
 /// The C allocator's functions. Names of one address are attached once, under the first name.
 const C_ALLOCATOR: [(&str, Function); 11] = [
@@ -220,7 +220,7 @@ impl<'a> Planner<'a> {
         let path = || provider.path.clone();
         let error = match symbol.indirect {
             true => NoAllocator::Indirect { name, path: path() },
-            false => match self.add(index, function, name, symbol.vaddr) {
+            false => match self.add(index, function, name, symbol.vaddr, 0) {
                 Ok(()) => return Ok(()),
                 Err(reason) => NoAllocator::NoSite { name, path: path(), reason },
             },
@@ -238,22 +238,46 @@ impl<'a> Planner<'a> {
         if let Ok(Allocators { hooks, .. }) = allocators {
             self.notes.extend(hooks_note(hooks, target.images));
         }
-        if allocators::inlines_pymalloc(interpreter.image) {
+        let pymalloc = matches!(&allocators, Ok(found) if found.object_allocator == ObjectAllocator::Pymalloc);
+        if pymalloc && allocators::inlines_pymalloc(interpreter.image) {
             self.notes.push(allocators::INLINED_NOTE.to_owned());
         }
-        let pool_open = allocators.map_err(NoPools::from).and_then(|allocators| allocators.pool_open(interpreter));
+        let pool_open = allocators
+            .as_ref()
+            .map_err(|&error| error)
+            .map_err(NoPools::from)
+            .and_then(|allocators| allocators.pool_open(interpreter));
         match pool_open {
             Ok(vaddr) => {
                 let address = interpreter.image.bias.wrapping_add(vaddr);
-                self.at_address(Function::PoolOpen, "allocate_from_new_pool", address);
+                self.at_address(Function::PoolOpen, "allocate_from_new_pool", address, 0);
+            }
+            Err(NoPools::Mimalloc) => {
+                self.notes.push(allocators::MIMALLOC_NOTE.to_owned());
+                self.mimalloc(&allocators.map(|found| found.mimalloc_tables(interpreter)).unwrap_or_default());
             }
             Err(reason) => self.notes.push(reason.to_string()),
         }
     }
 
+    /// Every call of the functions of these tables, as of the C allocator's: each has a context before its arguments.
+    fn mimalloc(&mut self, tables: &[(&'static str, Table)]) {
+        const ROLES: [(&str, Function); 4] = [
+            ("Malloc", Function::Malloc),
+            ("Calloc", Function::Calloc),
+            ("Realloc", Function::Realloc),
+            ("Free", Function::Free),
+        ];
+        for (domain, table) in tables {
+            for ((suffix, function), address) in ROLES.into_iter().zip(table.functions) {
+                self.at_address(function, &format!("{domain}{suffix}"), address, 1);
+            }
+        }
+    }
+
     fn code_dealloc(&mut self, address: Option<u64>) {
         if let Some(address) = address {
-            self.at_address(Function::CodeDealloc, "code_dealloc", address);
+            self.at_address(Function::CodeDealloc, "code_dealloc", address, 0);
         }
     }
 
@@ -269,32 +293,45 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn at_address(&mut self, function: Function, name: &str, address: u64) {
-        let found = self
-            .images
-            .iter()
-            .enumerate()
-            .find_map(|(index, image)| image.is_code(address).then(|| Some((index, image.vaddr_of(address)?)))?);
+    fn at_address(&mut self, function: Function, name: &str, address: u64, leading: u8) {
+        let found = self.images.iter().enumerate().find_map(|(index, image)| {
+            image
+                .is_code(address)
+                .then(|| Some((index, image.vaddr_of(address)?)))?
+        });
         match found {
-            Some((index, vaddr)) => self.optional(index, function, name, vaddr),
-            None => self.notes.push(format!("cannot probe {name}: no file is mapped at {address:#x}")),
+            Some((index, vaddr)) => self.optional_after(index, function, name, vaddr, leading),
+            None => self
+                .notes
+                .push(format!("cannot probe {name}: no file is mapped at {address:#x}")),
         }
     }
 
     /// Adds a probe, or a note where none can stand.
     fn optional(&mut self, index: usize, function: Function, name: &str, vaddr: u64) {
-        if let Err(reason) = self.add(index, function, name, vaddr) {
+        self.optional_after(index, function, name, vaddr, 0);
+    }
+
+    fn optional_after(&mut self, index: usize, function: Function, name: &str, vaddr: u64, leading: u8) {
+        if let Err(reason) = self.add(index, function, name, vaddr, leading) {
             let file = self.images.get(index).map(Image::file_name).unwrap_or_default();
             self.notes.push(format!("cannot probe {name} of {file}: {reason}"));
         }
     }
 
     /// Adds a probe, unless the same code is probed already under another name.
-    fn add(&mut self, index: usize, function: Function, name: &str, vaddr: u64) -> Result<(), NoSite> {
+    fn add(
+        &mut self,
+        index: usize,
+        function: Function,
+        name: &str,
+        vaddr: u64,
+        leading: u8,
+    ) -> Result<(), NoSite> {
         let (Some(image), Some(sites)) = (self.images.get(index), self.sites.get(index)) else {
             return Err(NoSite::NotCode(vaddr));
         };
-        let placement = sites.place(function, vaddr)?;
+        let placement = sites.place_after(function, vaddr, leading)?;
         let site = placement.site();
         let taken = |point: &&ProbePoint| point.openable == image.openable && point.file_offset() == site.file_offset();
         match self.points.iter().find(taken) {

@@ -13,8 +13,8 @@ use aya_obj::Object;
 use aya_obj::btf::BtfFeatures;
 use aya_obj::generated::bpf_insn;
 
-use super::links::LinkKind;
 use super::btf::Vmlinux;
+use super::links::LinkKind;
 use super::{KernelError, sys};
 
 /// The address that `profiler-ebpf/src/probe.rs` calls for `bpf_session_is_return`.

@@ -1,7 +1,10 @@
 //! An ELF file mapped into a process: where it lies, what it exports, and how addresses become file offsets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io};
 
 use object::elf::{PT_LOAD, STT_FUNC, STT_GNU_IFUNC, STT_OBJECT};
@@ -69,6 +72,13 @@ pub struct Image {
     pub file: (String, u64),
     /// What to add to a vaddr to get an address in the target.
     pub bias: u64,
+    /// What the file holds, wherever it is mapped.
+    pub contents: Arc<Contents>,
+}
+
+/// What an ELF file holds. Read once for all processes that map it.
+#[derive(Debug)]
+pub struct Contents {
     /// The loadable segments.
     pub segments: Vec<Segment>,
     /// Virtual address of the program's entry point; 0 for a library without one.
@@ -76,6 +86,23 @@ pub struct Image {
     /// The whole file.
     pub data: Vec<u8>,
     exports: HashMap<String, Symbol>,
+}
+
+impl Deref for Image {
+    type Target = Contents;
+
+    fn deref(&self) -> &Contents {
+        &self.contents
+    }
+}
+
+impl Contents {
+    fn parse(data: Vec<u8>) -> Result<Self, String> {
+        let parsed = ElfFile64::<Endianness>::parse(&*data).map_err(|error| error.to_string())?;
+        let (segments, exports) = (segments(&parsed), exports(&parsed));
+        let entry = parsed.elf_header().e_entry(parsed.endian());
+        Ok(Self { segments, entry, data, exports })
+    }
 }
 
 impl Image {
@@ -92,16 +119,13 @@ impl Image {
             let source = io::Error::new(io::ErrorKind::NotFound, "the mapping has no file");
             return Err(ImageError::Open { path: PathBuf::new(), source });
         };
-        let (openable, data) = read_mapped_file(pid, path, region)?;
         let elf = |reason: String| ImageError::Elf { path: path.clone(), reason };
-        let parsed = ElfFile64::<Endianness>::parse(&*data).map_err(|error| elf(error.to_string()))?;
-        let endian = parsed.endian();
-        let segments = segments(&parsed);
-        let entry = parsed.elf_header().e_entry(endian);
-        let exports = exports(&parsed);
-        let bias = bias(&segments, region, regions).ok_or_else(|| elf("no segment fits the mapping".to_owned()))?;
+        let (openable, contents) = open_mapped_file(pid, path, region)?;
+        let contents = contents.map_err(elf)?;
+        let bias = bias(&contents.segments, region, regions);
+        let bias = bias.ok_or_else(|| elf("no segment fits the mapping".to_owned()))?;
         let file = (region.device.clone(), region.inode);
-        Ok(Self { path: path.clone(), openable, file, bias, segments, entry, data, exports })
+        Ok(Self { path: path.clone(), openable, file, bias, contents })
     }
 
     /// A function or variable the file exports (`.dynsym`).
@@ -164,8 +188,11 @@ pub fn executable_files(regions: &[Region]) -> Vec<&Region> {
 
 /// Opens the very file that is mapped: by its path in the target's root when device and inode still agree, else
 /// through map_files, which survives a deleted or replaced file (CPython gh-151029: package upgrades do that).
-fn read_mapped_file(pid: Pid, path: &Path, region: &Region) -> Result<(PathBuf, Vec<u8>), ImageError> {
-    use std::os::unix::fs::MetadataExt as _;
+fn open_mapped_file(
+    pid: Pid,
+    path: &Path,
+    region: &Region,
+) -> Result<(PathBuf, Result<Arc<Contents>, String>), ImageError> {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let in_root = Path::new(&format!("/proc/{pid}/root")).join(relative);
     let by_mapping = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end));
@@ -174,8 +201,37 @@ fn read_mapped_file(pid: Pid, path: &Path, region: &Region) -> Result<(PathBuf, 
         Ok(metadata) if same(&metadata) => in_root,
         _ => by_mapping,
     };
-    let data = fs::read(&openable).map_err(|source| ImageError::Open { path: path.to_owned(), source })?;
-    Ok((openable, data))
+    let contents = read_once(&openable).map_err(|source| ImageError::Open { path: path.to_owned(), source })?;
+    Ok((openable, contents))
+}
+
+/// Which state of which file: a file that was written to since is another one.
+type FileState = (u64, u64, u64, i64, i64);
+
+/// The files read so far, in bytes no more than [`CACHE_BYTES`]: a worker that is started maps what the last one did,
+/// and every millisecond until its probes are on is one in which it allocates unseen.
+static CACHE: Mutex<BTreeMap<FileState, Arc<Contents>>> = Mutex::new(BTreeMap::new());
+
+const CACHE_BYTES: usize = 256 << 20;
+
+fn read_once(path: &Path) -> io::Result<Result<Arc<Contents>, String>> {
+    let metadata = fs::metadata(path)?;
+    let state = (metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec());
+    // A panic while it is held leaves whole entries only.
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = cache.get(&state) {
+        return Ok(Ok(known.clone()));
+    }
+    let contents = match Contents::parse(fs::read(path)?) {
+        Ok(contents) => Arc::new(contents),
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let cached: usize = cache.values().map(|contents| contents.data.len()).sum();
+    if cached + contents.data.len() > CACHE_BYTES {
+        cache.clear();
+    }
+    cache.insert(state, contents.clone());
+    Ok(Ok(contents))
 }
 
 fn segments(elf: &ElfFile64<'_, Endianness>) -> Vec<Segment> {
@@ -238,10 +294,12 @@ mod tests {
             openable: PathBuf::new(),
             file: (String::new(), 0),
             bias: 0,
-            segments: vec![segment],
-            entry: 0,
-            data: vec![0; 64],
-            exports: HashMap::new(),
+            contents: Arc::new(Contents {
+                segments: vec![segment],
+                entry: 0,
+                data: vec![0; 64],
+                exports: HashMap::new(),
+            }),
         };
         assert_eq!(image(segment(u64::MAX - 8, 64)).file_offset(16), None);
         assert_eq!(image(segment(u64::MAX - 8, 64)).bytes_at(4), None);

@@ -116,7 +116,7 @@ pub enum NoPools {
     Version(u8),
     #[error("small objects come from the C library (PYTHONMALLOC=malloc) and are counted there")]
     CLibrary,
-    #[error("small objects come from mimalloc, which has no pools: they are not counted")]
+    #[error("small objects come from mimalloc, which has no pools: every call is counted instead")]
     Mimalloc,
     #[error("another allocator has replaced pymalloc: its small objects are not counted")]
     Foreign,
@@ -159,6 +159,19 @@ impl Allocators {
         first_inner_call(image, entry, body.unwrap_or_default()).ok_or(NoPools::NotFound)
     }
 
+    /// The tables whose functions are mimalloc's, with the beginning of their functions' names. Their blocks never
+    /// reach the C library.
+    pub fn mimalloc_tables(&self, interpreter: &Interpreter<'_>) -> Vec<(&'static str, Table)> {
+        if self.object_allocator != ObjectAllocator::Mimalloc {
+            return Vec::new();
+        }
+        let mut tables = vec![("_PyMem_Mi", self.mem), ("_PyObject_Mi", self.object)];
+        if interpreter.free_threaded && interpreter.minor >= RAW_MIMALLOC_MINOR {
+            tables.push(("_PyMem_MiRaw", self.raw));
+        }
+        tables
+    }
+
     /// Bytes of a function at most: it ends before the next known one begins.
     fn body_length(&self, image: &Image, entry: u64) -> usize {
         let neighbours = [self.raw, self.mem, self.object]
@@ -170,6 +183,13 @@ impl Allocators {
         next.and_then(|next| usize::try_from(next - entry).ok()).map_or(MAX_BODY, |length| length.min(MAX_BODY))
     }
 }
+
+/// What mimalloc means for the reader of a report.
+pub const MIMALLOC_NOTE: &str = "this python's objects come from mimalloc, which has no pools: every block is counted \
+    at its call, small ones too, and tracing costs more for it";
+
+/// Since this minor version the raw domain of free-threaded builds is mimalloc's too (`_PyMem_MiRawMalloc`).
+const RAW_MIMALLOC_MINOR: u8 = 15;
 
 /// Whether the build has pymalloc inlined into its callers, so that probes on the allocator's functions see next to
 /// none of the small objects (GCC with a profile: Debian's python3, docker's official images).

@@ -10,6 +10,7 @@ use super::locate::{Located, NotPython, locate};
 use super::remote::{self, End};
 use super::slot::{self, Libc};
 use super::threads::{self, Thread};
+use super::tls;
 use super::version::Version;
 use crate::process::Pid;
 use crate::process::image::Image;
@@ -116,6 +117,7 @@ impl Interpreter {
             parent_slot: NO_SLOT,
             reserved: 0,
             thread_slot: self.thread_slot,
+            current_state: self.layout.runtime.current_state.map_or(0, |at| self.runtime.wrapping_add(at)),
             layout: self.layout.walker(),
         }
     }
@@ -159,15 +161,19 @@ impl State {
     fn attempt(located: &Located, runtime: u64, code_type: u64) -> Result<Self, String> {
         let (memory, layout) = (&located.memory, located.layout);
         let threads = threads::read(memory, layout, runtime).map_err(|error| error.to_string())?;
+        let coded = match layout.runtime.auto_tss_key {
+            None => tls::slot(memory, &located.image, located.libc),
+            Some(_) => None,
+        };
         if threads.is_empty() || !slot::key_created(memory, layout, runtime) {
             return Ok(Self {
                 initialized: false,
-                thread_slot: slot::before_start(layout, runtime, located.libc),
+                thread_slot: slot::before_start(layout, runtime, coded, located.libc),
                 threads: Vec::new(),
             });
         }
         let thread_slot =
-            slot::find(memory, layout, runtime, &threads, located.libc).map_err(|error| error.to_string())?;
+            slot::find(memory, layout, runtime, &threads, coded, located.libc).map_err(|error| error.to_string())?;
         check_frames(memory, layout, code_type, &threads)?;
         Ok(Self { initialized: true, thread_slot, threads })
     }

@@ -51,6 +51,8 @@ pub struct Layout {
 pub struct Runtime {
     /// `interpreters.head`: NULL until the interpreter is initialized.
     pub interpreters_head: u64,
+    /// `gilstate.tstate_current`, the state of the thread that holds the GIL; not a global any more since 3.12.
+    pub current_state: Option<u64>,
     /// `autoTSSkey`, {i32 initialized; u32 key}; gone in 3.15.
     pub auto_tss_key: Option<u64>,
     /// The allocators' tables; static variables elsewhere before 3.12.
@@ -149,10 +151,25 @@ const INTERPRETER_OWNERS: u32 = 3;
 const V3_8: Layout = Layout {
     minor: 8,
     free_threaded: false,
-    verified: false,
-    runtime: Runtime { interpreters_head: 32, auto_tss_key: Some(1392), allocators: None },
-    interpreter: InterpreterState { next: 0, threads_head: 8, code_object_generation: None },
-    thread: ThreadState { next: 8, cframe: None, frame: 24, thread_id: 176, native_thread_id: None },
+    verified: true,
+    runtime: Runtime {
+        interpreters_head: 32,
+        current_state: Some(1368),
+        auto_tss_key: Some(1392),
+        allocators: None,
+    },
+    interpreter: InterpreterState {
+        next: 0,
+        threads_head: 8,
+        code_object_generation: None,
+    },
+    thread: ThreadState {
+        next: 8,
+        cframe: None,
+        frame: 24,
+        thread_id: 176,
+        native_thread_id: None,
+    },
     frame: Frame {
         size: 112,
         code: 32,
@@ -183,7 +200,8 @@ const V3_8: Layout = Layout {
     arena_size: 256 << 10,
 };
 
-const V3_9: Layout = Layout { minor: 9, runtime: Runtime { auto_tss_key: Some(584), ..V3_8.runtime }, ..V3_8 };
+const V3_9: Layout =
+    Layout { minor: 9, runtime: Runtime { current_state: Some(568), auto_tss_key: Some(584), ..V3_8.runtime }, ..V3_8 };
 
 const V3_10: Layout = Layout {
     minor: 10,
@@ -196,10 +214,23 @@ const V3_10: Layout = Layout {
 
 const V3_11: Layout = Layout {
     minor: 11,
-    verified: true,
-    runtime: Runtime { interpreters_head: 40, auto_tss_key: Some(592), allocators: None },
-    interpreter: InterpreterState { threads_head: 16, ..V3_10.interpreter },
-    thread: ThreadState { cframe: Some(56), frame: 8, thread_id: 152, native_thread_id: Some(160), ..V3_10.thread },
+    runtime: Runtime {
+        interpreters_head: 40,
+        current_state: Some(576),
+        auto_tss_key: Some(592),
+        allocators: None,
+    },
+    interpreter: InterpreterState {
+        threads_head: 16,
+        ..V3_10.interpreter
+    },
+    thread: ThreadState {
+        cframe: Some(56),
+        frame: 8,
+        thread_id: 152,
+        native_thread_id: Some(160),
+        ..V3_10.thread
+    },
     frame: Frame {
         size: 80,
         code: 32,
@@ -226,6 +257,7 @@ const V3_12: Layout = Layout {
     minor: 12,
     runtime: Runtime {
         interpreters_head: 40,
+        current_state: None,
         auto_tss_key: Some(1544),
         allocators: Some(Allocators { raw: 96, mem: 136, obj: 176, arena: 360 }),
     },
@@ -241,6 +273,7 @@ const V3_13: Layout = Layout {
     minor: 13,
     runtime: Runtime {
         interpreters_head: 632,
+        current_state: None,
         auto_tss_key: Some(2160),
         allocators: Some(Allocators { raw: 704, mem: 744, obj: 784, arena: 976 }),
     },
@@ -253,7 +286,6 @@ const V3_13: Layout = Layout {
 /// The object header has 16 bytes more in free-threaded builds.
 const V3_13T: Layout = Layout {
     free_threaded: true,
-    verified: false,
     code: Code {
         firstlineno: 84,
         filename: 128,
@@ -273,9 +305,9 @@ const V3_13T: Layout = Layout {
 
 const V3_14: Layout = Layout {
     minor: 14,
-    verified: false,
     runtime: Runtime {
         interpreters_head: 808,
+        current_state: None,
         auto_tss_key: Some(2336),
         allocators: Some(Allocators { raw: 880, mem: 920, obj: 960, arena: 1152 }),
     },
@@ -300,6 +332,7 @@ const V3_15: Layout = Layout {
     minor: 15,
     runtime: Runtime {
         interpreters_head: 936,
+        current_state: None,
         auto_tss_key: None,
         allocators: Some(Allocators { raw: 1008, mem: 1048, obj: 1088, arena: 1280 }),
     },
@@ -396,7 +429,10 @@ mod tests {
         assert_eq!(of(14, true).unwrap().code.tlbc, Some(224));
         assert!(of(7, false).is_none() && of(12, true).is_none() && of(16, false).is_none());
         assert!(Layout::of(&Version::from_hex(0x030d_00a1, false).unwrap()).is_none());
-        assert_eq!(Layout::verified_versions(), "3.11, 3.12, 3.13");
+        assert_eq!(
+            Layout::verified_versions(),
+            "3.8, 3.9, 3.10, 3.11, 3.12, 3.13, 3.13t, 3.14, 3.14t, 3.15, 3.15t"
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod remote;
 pub(crate) mod running;
 pub mod slot;
 pub mod threads;
+pub mod tls;
 pub mod version;
 
 pub use discover::Interpreter;

@@ -35,6 +35,8 @@ const GLIBC_BLOCK_KEYS: u64 = 32;
 const GLIBC_ENTRY: u64 = 16;
 /// `data` in an entry.
 const GLIBC_DATA: u64 = 8;
+/// `tcbhead_t.dtv` in glibc; its entries are as large as those of thread-specific data.
+const GLIBC_DTV: u64 = 8;
 /// `tsd` in musl's `struct pthread`: 1.2 and 1.1.
 const MUSL_TSD: [i64; 2] = [0x80, 0x88];
 
@@ -94,11 +96,13 @@ fn first_block(image: &Image) -> Option<u64> {
     u64::from(specific).checked_sub(block).filter(|&start| start < 0x2000)
 }
 
-/// The slot of an interpreter that is not initialized: its key will be in `autoTSSkey`.
+/// The slot of an interpreter that is not initialized: its key will be in `autoTSSkey`, or it is the variable `coded`
+/// that the interpreter's code names.
 ///
-/// Mode NONE where that cannot be told (3.15+, other C libraries): look again when it runs.
-pub fn before_start(layout: &Layout, runtime: u64, libc: Libc) -> ThreadSlot {
+/// Mode NONE where that cannot be told (other C libraries): look again when it runs.
+pub fn before_start(layout: &Layout, runtime: u64, coded: Option<ThreadSlot>, libc: Libc) -> ThreadSlot {
     match (layout.runtime.auto_tss_key, libc) {
+        (None, _) => coded.unwrap_or_default(),
         (Some(key), Libc::Glibc { first_block }) => ThreadSlot {
             mode: thread_slot::KEY_IN_MEMORY,
             reserved: 0,
@@ -120,12 +124,13 @@ pub fn key_created(memory: &dyn Memory, layout: &Layout, runtime: u64) -> bool {
 /// The thread states by fs base: sub-interpreters give one thread several.
 type Groups = HashMap<u64, Vec<u64>>;
 
-/// Finds the slot of a running interpreter.
+/// Finds the slot of a running interpreter; `coded` is the one that its code names, if it does.
 pub fn find(
     memory: &dyn Memory,
     layout: &Layout,
     runtime: u64,
     threads: &[Thread],
+    coded: Option<ThreadSlot>,
     libc: Libc,
 ) -> Result<ThreadSlot, SlotError> {
     let mut groups = Groups::new();
@@ -138,8 +143,10 @@ pub fn find(
     // Thread states can outlive their threads (a C thread that ended, a fork outside Python), so not every
     // one must agree; but a slot that holds for less than half of the threads is none.
     let enough = groups.len().div_ceil(2);
-    let by_key =
-        from_key(memory, layout, runtime, libc).into_iter().find(|slot| votes(memory, slot, &groups) >= enough);
+    let by_key = from_key(memory, layout, runtime, libc)
+        .into_iter()
+        .chain(coded)
+        .find(|slot| votes(memory, slot, &groups) >= enough);
     match by_key {
         Some(slot) => Ok(slot),
         None => scan(memory, layout, &groups, enough),
@@ -180,10 +187,19 @@ fn indirect(offset: i64, inner: u64) -> ThreadSlot {
 
 /// What the slot of a thread holds.
 pub fn value(memory: &dyn Memory, slot: &ThreadSlot, fs_base: u64) -> Option<u64> {
-    let first = memory.u64(fs_base.wrapping_add_signed(slot.offset)).ok()?;
+    let first = || memory.u64(fs_base.wrapping_add_signed(slot.offset)).ok();
     match slot.mode {
-        thread_slot::FS_RELATIVE => Some(first),
-        thread_slot::FS_INDIRECT => memory.u64(first.wrapping_add(slot.inner)).ok(),
+        thread_slot::FS_RELATIVE => first(),
+        thread_slot::FS_INDIRECT => memory.u64(first()?.wrapping_add(slot.inner)).ok(),
+        thread_slot::DYNAMIC_TLS => {
+            let vector = memory.u64(fs_base.wrapping_add(GLIBC_DTV)).ok()?;
+            let room = memory.u64(vector.wrapping_sub(GLIBC_ENTRY)).ok()?;
+            if slot.offset.cast_unsigned() > room.checked_mul(GLIBC_ENTRY)? {
+                return None;
+            }
+            let block = memory.u64(vector.wrapping_add_signed(slot.offset)).ok()?;
+            memory.u64(block.wrapping_add(slot.inner)).ok()
+        }
         _ => None,
     }
 }
@@ -285,18 +301,18 @@ mod tests {
         let (memory, threads) = target(1, 3, |words, t| {
             words.insert(t.fs_base + 0x328, t.state);
         });
-        assert_eq!(find(&memory, layout, RUNTIME, &threads, GLIBC), Ok(relative(0x328)));
-        assert_eq!(find(&memory, layout, RUNTIME, &threads, Libc::Unknown), Ok(relative(0x328)));
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Ok(relative(0x328)));
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, Libc::Unknown), Ok(relative(0x328)));
         let (memory, threads) = target(40, 3, |words, t| {
             words.insert(t.fs_base + 0x518, t.fs_base + 0x8000);
             words.insert(t.fs_base + 0x8000 + 16 * 8 + 8, t.state);
         });
-        assert_eq!(find(&memory, layout, RUNTIME, &threads, GLIBC), Ok(indirect(0x518, 136)));
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Ok(indirect(0x518, 136)));
         let (memory, threads) = target(2, 3, |words, t| {
             words.insert(t.fs_base + 0x80, t.fs_base + 0x8000);
             words.insert(t.fs_base + 0x8010, t.state);
         });
-        assert_eq!(find(&memory, layout, RUNTIME, &threads, Libc::Musl), Ok(indirect(0x80, 16)));
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, Libc::Musl), Ok(indirect(0x80, 16)));
     }
 
     #[test]
@@ -306,10 +322,27 @@ mod tests {
             words.insert(t.fs_base - 24, t.state);
         });
         memory.0.insert(threads[1].fs_base - 40, threads[1].state);
-        assert_eq!(find(&memory, layout, RUNTIME, &threads, GLIBC), Ok(relative(-24)));
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Ok(relative(-24)));
         let only = &threads[1..2];
-        let ambiguous = find(&memory, layout, RUNTIME, only, GLIBC);
+        let ambiguous = find(&memory, layout, RUNTIME, only, None, GLIBC);
         assert_eq!(ambiguous, Err(SlotError::Ambiguous { count: 2 }));
+    }
+
+    #[test]
+    fn believes_the_code_where_it_agrees_with_the_threads() {
+        let layout = LAYOUTS.iter().find(|row| row.minor == 15).unwrap();
+        let dynamic = ThreadSlot { mode: thread_slot::DYNAMIC_TLS, reserved: 0, offset: 48, inner: 0x28 };
+        let (memory, threads) = target(0, 3, |words, t| {
+            let vector = t.fs_base + 0x8010;
+            words.insert(t.fs_base + 8, vector);
+            words.insert(vector - 16, 6);
+            words.insert(vector + 48, t.fs_base + 0x9000);
+            words.insert(t.fs_base + 0x9028, t.state);
+        });
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, Some(dynamic), GLIBC), Ok(dynamic));
+        let wrong = Some(ThreadSlot { offset: 112, ..dynamic });
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, wrong, GLIBC), Err(SlotError::NotFound));
+        assert_eq!(before_start(layout, RUNTIME, Some(dynamic), GLIBC), dynamic);
     }
 
     #[test]
@@ -319,17 +352,17 @@ mod tests {
             words.insert(t.fs_base + 0x318, t.state);
         });
         threads.push(thread(9));
-        assert_eq!(find(&memory, layout, RUNTIME, &threads, GLIBC), Ok(relative(0x318)));
-        let wrong = find(&memory, layout, RUNTIME, &[thread(9)], GLIBC);
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Ok(relative(0x318)));
+        let wrong = find(&memory, layout, RUNTIME, &[thread(9)], None, GLIBC);
         assert_eq!(wrong, Err(SlotError::NoThread));
         let (memory, threads) = target(0, 3, |_, _| ());
-        assert_eq!(find(&memory, layout, RUNTIME, &threads, GLIBC), Err(SlotError::NotFound));
+        assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Err(SlotError::NotFound));
     }
 
     #[test]
     fn waits_for_the_key_before_the_interpreter_runs() {
-        let slot = before_start(&LAYOUTS[3], RUNTIME, GLIBC);
+        let slot = before_start(&LAYOUTS[3], RUNTIME, None, GLIBC);
         assert_eq!((slot.mode, slot.offset, slot.inner), (thread_slot::KEY_IN_MEMORY, 0x318, RUNTIME + 592));
-        assert_eq!(before_start(&LAYOUTS[3], RUNTIME, Libc::Musl), ThreadSlot::default());
+        assert_eq!(before_start(&LAYOUTS[3], RUNTIME, None, Libc::Musl), ThreadSlot::default());
     }
 }

@@ -3,7 +3,7 @@
 mod process;
 mod stacks;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use profiler_common::counter::Counter;
@@ -36,6 +36,8 @@ pub struct Recorder {
     quality: Quality,
     undecodable: u64,
     homeless: u64,
+    /// Slots whose sums mean nothing any more.
+    discarded: HashSet<u32>,
 }
 
 /// What a running trace shows.
@@ -68,6 +70,7 @@ impl Recorder {
             quality: Quality::default(),
             undecodable: 0,
             homeless: 0,
+            discarded: HashSet::new(),
         }
     }
 
@@ -86,6 +89,18 @@ impl Recorder {
         let parent_row = parent.and_then(|index| self.processes.get(index));
         let forked = Traced::forked(event, parent_row, parent, at_ms);
         self.processes.push(forked);
+    }
+
+    /// A process that was forked during the trace executes a program: what it was before, a copy of its parent for a
+    /// moment, is not worth a row, and the kernel has given its memory back.
+    pub fn re_slot(&mut self, old: u32, new: u32) {
+        if let Some(index) = self.slots.remove(&old) {
+            self.discarded.insert(old);
+            self.slots.insert(new, index);
+            if let Some(process) = self.processes.get_mut(index) {
+                process.executed(new);
+            }
+        }
     }
 
     /// A process, by its slot.
@@ -235,7 +250,7 @@ impl Recorder {
         let mut rows = Vec::new();
         for (key, sums) in sums {
             let Some(process) = self.index(sums.slot) else {
-                self.homeless += 1;
+                self.homeless += u64::from(!self.discarded.contains(&sums.slot));
                 continue;
             };
             if sums.pools_opened > 0 {

@@ -127,7 +127,7 @@ impl Traced {
         let info = profile::Process {
             pid: start.identity.pid.0,
             start_time: start.identity.start_time,
-            command: command_line(start.identity.pid),
+            command: command_line(start.identity.pid).unwrap_or_default(),
             python: start.python,
             interpreter: start.interpreter,
             notes: start.notes,
@@ -170,7 +170,7 @@ impl Traced {
         };
         let mut forked = Self::new(event.header.slot, start, at_ms);
         forked.info.parent = parent_index.and_then(|index| u32::try_from(index).ok());
-        if forked.info.command == "[]" {
+        if forked.info.command.is_empty() {
             forked.info.command = parent.map(|parent| parent.info.command.clone()).unwrap_or_default();
         }
         forked
@@ -181,9 +181,24 @@ impl Traced {
         self.identity
     }
 
+    /// It has executed a program, of which nothing is known yet.
+    pub fn executed(&mut self, slot: u32) {
+        self.slot = slot;
+        self.layout = None;
+        self.mappings = MappingLedger::default();
+        self.pools.clear();
+        self.memory = None;
+        self.code_mapped = true;
+        self.info.python.clear();
+        self.info.interpreter.clear();
+        self.info.command = command_line(self.identity.pid).unwrap_or_else(|| self.info.command.clone());
+        self.vitals.rss = 0;
+        self.info.rss_peak = 0;
+    }
+
     /// Its interpreter is known only now: it has executed a program.
     pub fn became_python(&mut self, start: Start) {
-        self.info.command = command_line(self.identity.pid);
+        self.info.command = command_line(self.identity.pid).unwrap_or_else(|| self.info.command.clone());
         self.info.python = start.python;
         self.info.interpreter = start.interpreter;
         self.info.notes = start.notes;
@@ -278,15 +293,13 @@ impl Traced {
     }
 }
 
-/// The arguments, joined by blanks; the name in brackets for a process without any.
-fn command_line(pid: Pid) -> String {
-    let process = procfs::process::Process::new(pid.0.cast_signed());
-    let arguments = process.as_ref().ok().and_then(|process| process.cmdline().ok()).unwrap_or_default();
-    if !arguments.is_empty() {
-        return arguments.join(" ");
+/// The arguments, joined by blanks; the name in brackets for a process without any; `None` for one that has gone.
+fn command_line(pid: Pid) -> Option<String> {
+    let process = procfs::process::Process::new(pid.0.cast_signed()).ok()?;
+    match process.cmdline().ok()? {
+        arguments if arguments.is_empty() => Some(format!("[{}]", process.stat().ok()?.comm)),
+        arguments => Some(arguments.join(" ")),
     }
-    let name = process.ok().and_then(|process| process.stat().ok()).map(|stat| stat.comm);
-    format!("[{}]", name.unwrap_or_default())
 }
 
 /// CPU time of this process, ms.

@@ -412,7 +412,8 @@ mod tests {
         fill(&mut record.filename_bytes, text("/usr/lib/python3.12/json/decoder.py"));
         fill(&mut record.qualname_bytes, text("decode"));
         fill(&mut record.linetable_bytes, table(&TABLE));
-        (record.filename_copied, record.qualname_copied) = (192, 192);
+        let copied = u32::try_from(profiler_common::STRING_COPY).unwrap();
+        (record.filename_copied, record.qualname_copied) = (copied, copied);
         record.linetable_copied = 38;
         record
     }

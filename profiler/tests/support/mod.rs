@@ -30,6 +30,25 @@ pub fn interpreters() -> Vec<PathBuf> {
     found
 }
 
+/// Every interpreter of 3.8 and later that was found, those that `cargo xtask interpreters` has fetched too, with names.
+pub fn every_interpreter() -> Vec<(String, PathBuf)> {
+    let name = |path: &Path| {
+        let folder = path.parent()?.parent()?.file_name()?.to_str()?;
+        Some(if path.starts_with("/usr") { "system".to_owned() } else { format!("pyenv {folder}") })
+    };
+    let own = known_interpreters().into_iter().map(|(path, _)| (name(&path).unwrap_or_default(), path));
+    let mut every: Vec<_> = own.collect();
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interpreters");
+    let mut folders: Vec<_> = fs::read_dir(fetched).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    folders.sort();
+    for folder in folders {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().replace('-', " ");
+        every.push((name, folder.join("python")));
+    }
+    every.retain(|(_, path)| path.is_file());
+    every
+}
+
 /// The minor version of a Python 3 interpreter, `None` for Python 2.
 pub fn minor_version(python: &Path) -> Option<u8> {
     let code = "import sys; print('%d %d' % sys.version_info[:2])";

@@ -60,6 +60,9 @@ pub struct TraceArgs {
     /// How to link probes, instead of the best the kernel has.
     #[arg(long, value_name = "KIND", value_enum, hide = true)]
     pub links: Option<LinkKind>,
+    /// Where to write the line `attached` as soon as every probe is on: who started us need not guess how long it takes.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub ready: Option<PathBuf>,
     /// A command to launch under tracing.
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["pid", "name", "cgroup"])]
     pub command: Vec<OsString>,

@@ -1,5 +1,7 @@
 //! A recording: attached, fed by the ring and the clock, ended in order.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,7 @@ pub struct Recording {
     launched: Option<Launched>,
     native: bool,
     path: PathBuf,
+    ready: Option<PathBuf>,
     progress: Progress,
 }
 
@@ -85,8 +88,8 @@ impl Recording {
             launched.let_go().map_err(|error| Failure::cannot_observe(format!("cannot start the program: {error}")))?;
         }
         let progress = Progress::start(args.quiet);
-        let path = path.to_owned();
-        let mut recording = Self { kernel, ring, recorder, tree, launched, native: args.native, path, progress };
+        let (path, ready) = (path.to_owned(), args.ready.clone());
+        let mut recording = Self { kernel, ring, recorder, tree, launched, native: args.native, path, ready, progress };
         if follow != 0 {
             recording.catch_up(&found)?;
         }
@@ -117,6 +120,7 @@ impl Recording {
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut written = Instant::now();
         self.write(false)?;
+        self.say_ready()?;
         loop {
             tokio::select! {
                 ready = self.ring.readable() => {
@@ -146,6 +150,13 @@ impl Recording {
         }
     }
 
+    /// Tells who waits for it that the probes are on, signals are heard and a first profile is written.
+    fn say_ready(&self) -> Result<(), Failure> {
+        let Some(path) = &self.ready else { return Ok(()) };
+        let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(b"attached\n"));
+        written.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
+    }
+
     /// A launched program is told what we are told to do, and decides; false where there is none.
     fn pass_on(&self, signal: NixSignal) -> bool {
         self.launched.as_ref().is_some_and(|launched| launched.signal(signal).is_ok())
@@ -155,6 +166,7 @@ impl Recording {
     pub fn finish(mut self, end: End) -> Result<Finished, Failure> {
         self.progress.finish();
         self.drain()?;
+        self.tree.check(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
         self.tree.forget_all(&mut self.kernel);
         self.drain()?;
         self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
@@ -181,16 +193,14 @@ impl Recording {
         let Self { ring, recorder, kernel, .. } = self;
         let mut events = Vec::new();
         ring.drain(|record| events.extend(recorder.take(record, kernel)));
+        let held = events.iter().any(|event| event.what == lifecycle::HELD_AT_EXIT);
         for event in &events {
-            if event.what == lifecycle::HELD_AT_EXIT {
-                return Ok(Some(End::Held));
-            }
             self.tree.apply(event, &mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
         }
         if self.native {
             self.recorder.refresh_native(&mut self.kernel).map_err(Failure::cannot_observe)?;
         }
-        Ok(self.tree.is_over().then_some(End::Over))
+        Ok(if held { Some(End::Held) } else { self.tree.is_over().then_some(End::Over) })
     }
 
     fn sample(&mut self) -> Result<Option<End>, Failure> {

@@ -43,6 +43,13 @@ pub struct Python {
     pub initialized: bool,
 }
 
+impl Python {
+    /// Whether the opening of pools is probed.
+    pub fn counts_pools(&self) -> bool {
+        self.plan.points.iter().any(|point| point.function == Function::PoolOpen)
+    }
+}
+
 /// What a trace starts with.
 pub struct Roots {
     /// The processes.

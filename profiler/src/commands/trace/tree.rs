@@ -32,6 +32,14 @@ pub struct Tree {
 struct Member {
     identity: Identity,
     state: State,
+    /// The wait status, from the end of its first thread on: the others may go on for a while.
+    status: Option<i32>,
+}
+
+impl Member {
+    fn new(identity: Identity, state: State) -> Self {
+        Self { identity, state, status: None }
+    }
 }
 
 enum State {
@@ -50,14 +58,21 @@ impl Tree {
     }
 
     /// Attaches to a process that was found or launched; `hold` are flags of this one alone.
-    pub fn add(&mut self, kernel: &mut Kernel, recorder: &mut Recorder, target: Target, hold: u32) -> Result<(), Failure> {
+    pub fn add(
+        &mut self,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+        target: Target,
+        hold: u32,
+    ) -> Result<(), Failure> {
         let slot = self.take_slot().ok_or_else(|| Failure::cannot_observe("too many processes for one trace"))?;
         let identity = target.identity;
         recorder.add_process(slot, target.start);
         let state = match target.python {
             Some(python) => {
                 let settling = !python.initialized;
-                let plan = self.probe(kernel, recorder, slot, identity.pid, python, hold).map_err(Failure::cannot_observe)?;
+                let plan =
+                    self.probe(kernel, recorder, slot, identity.pid, python, hold).map_err(Failure::cannot_observe)?;
                 State::Probed { plan, settling }
             }
             None => {
@@ -65,7 +80,7 @@ impl Tree {
                 State::Followed
             }
         };
-        self.members.insert(slot, Member { identity, state });
+        self.members.insert(slot, Member::new(identity, state));
         Ok(())
     }
 
@@ -95,21 +110,26 @@ impl Tree {
     }
 
     /// Acts on a fork, an exec or an exit.
-    pub fn apply(&mut self, event: &Lifecycle, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
+    pub fn apply(
+        &mut self,
+        event: &Lifecycle,
+        kernel: &mut Kernel,
+        recorder: &mut Recorder,
+    ) -> Result<(), KernelError> {
         let slot = event.header.slot;
         match event.what {
             lifecycle::FORKED => self.forked(event, kernel, recorder),
             lifecycle::VFORKED => {
                 let identity = identity_of(recorder, slot);
-                self.members.extend(identity.map(|identity| (slot, Member { identity, state: State::Followed })));
+                self.members.extend(identity.map(|identity| (slot, Member::new(identity, State::Followed))));
                 Ok(())
             }
             lifecycle::EXECUTED => self.executed(event, kernel, recorder),
             lifecycle::EXITED => {
-                // The first thread may end before the others.
-                if self.members.get(&slot).is_some_and(|member| !member.identity.is_alive()) {
-                    self.remove(slot, exit_of(event.code.cast_signed()), kernel, recorder);
+                if let Some(member) = self.members.get_mut(&slot) {
+                    member.status = Some(event.code.cast_signed());
                 }
+                self.remove_if_gone(slot, kernel, recorder);
                 Ok(())
             }
             _ => Ok(()),
@@ -118,9 +138,8 @@ impl Tree {
 
     /// Looks for the ends that no event told, and finishes what was not ready before.
     pub fn check(&mut self, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
-        let gone: Vec<u32> = self.slots(|member| !member.identity.is_alive());
-        for slot in gone {
-            self.remove(slot, profile::End::Vanished, kernel, recorder);
+        for slot in self.slots(|_| true) {
+            self.remove_if_gone(slot, kernel, recorder);
         }
         for slot in self.slots(|member| matches!(member.state, State::Probed { settling: true, .. })) {
             self.settle(slot, kernel)?;
@@ -176,7 +195,7 @@ impl Tree {
         let Some(identity) = identity_of(recorder, slot) else { return Ok(()) };
         let parent = self.members.get(&event.code).map(|parent| &parent.state);
         let Some(State::Probed { plan, .. }) = parent else {
-            self.members.insert(slot, Member { identity, state: State::Followed });
+            self.members.insert(slot, Member::new(identity, State::Followed));
             return Ok(());
         };
         let plan = plan.clone();
@@ -191,21 +210,29 @@ impl Tree {
         if let Some(process) = recorder.process_mut(slot) {
             process.probed_after(since_us(event.header.time_ns));
         }
-        self.members.insert(slot, Member { identity, state });
+        self.members.insert(slot, Member::new(identity, state));
         Ok(())
     }
 
     /// Another program in the same process: for the profile it is another process.
     fn executed(&mut self, event: &Lifecycle, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
-        let Some(old) = self.members.remove(&event.header.slot) else { return Ok(()) };
-        recorder.set_end(event.header.slot, profile::End::Executed);
+        let old_slot = event.header.slot;
+        let Some(old) = self.members.remove(&old_slot) else { return Ok(()) };
         kernel.detach_process(old.identity.pid);
-        let Some(slot) = self.take_slot().filter(|_| self.flags & process_flags::FOLLOW != 0) else { return Ok(()) };
-        let Ok(target) = Target::unknown(old.identity.pid) else { return Ok(()) };
+        let Some(slot) = self.take_slot().filter(|_| self.flags & process_flags::FOLLOW != 0) else {
+            recorder.set_end(old_slot, profile::End::Executed);
+            return Ok(());
+        };
         self.follow(kernel, slot, old.identity.pid)?;
-        recorder.add_process(slot, target.start);
+        if old_slot >= FIRST_FORKED_SLOT {
+            recorder.re_slot(old_slot, slot);
+        } else {
+            recorder.set_end(old_slot, profile::End::Executed);
+            let Ok(target) = Target::unknown(old.identity.pid) else { return Ok(()) };
+            recorder.add_process(slot, target.start);
+        }
         let state = State::Undecided { since: Instant::now(), executed_ns: event.header.time_ns, looked: None };
-        self.members.insert(slot, Member { identity: old.identity, state });
+        self.members.insert(slot, Member::new(old.identity, state));
         self.decide_one(slot, kernel, recorder)
     }
 
@@ -217,6 +244,8 @@ impl Tree {
         let too_late = since.elapsed() > UNDECIDED_FOR;
         let found = if is_worth_a_look(identity.pid, looked) { Target::inspect(identity.pid).ok() } else { None };
         let state = match found {
+            // Before the loader is done, CPython's tables of allocator functions are not filled in.
+            Some(Target { python: Some(python), .. }) if !python.initialized && !python.counts_pools() => return Ok(()),
             Some(Target { start, python: Some(python), .. }) => {
                 if let Some(process) = recorder.process_mut(slot) {
                     process.became_python(start);
@@ -231,7 +260,7 @@ impl Tree {
             _ if too_late => State::Followed,
             _ => return Ok(()),
         };
-        self.members.insert(slot, Member { identity, state });
+        self.members.insert(slot, Member::new(identity, state));
         Ok(())
     }
 
@@ -248,9 +277,12 @@ impl Tree {
         Ok(())
     }
 
-    fn remove(&mut self, slot: u32, end: profile::End, kernel: &mut Kernel, recorder: &mut Recorder) {
+    fn remove_if_gone(&mut self, slot: u32, kernel: &mut Kernel, recorder: &mut Recorder) {
+        if self.members.get(&slot).is_none_or(|member| member.identity.is_alive()) {
+            return;
+        }
         let Some(member) = self.members.remove(&slot) else { return };
-        recorder.set_end(slot, end);
+        recorder.set_end(slot, member.status.map_or(profile::End::Vanished, exit_of));
         // Its pid may have been given to a new process of ours by now.
         if !self.contains(member.identity.pid) {
             kernel.forget_process(member.identity.pid);

@@ -13,6 +13,7 @@ mod tests;
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::sync::Arc;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter as _, Instruction, IntelFormatter, Mnemonic};
 use profiler_common::probe::{Cookie, Function, Register};
@@ -21,7 +22,7 @@ use self::code::Code;
 use self::emulated::{Handling, handling};
 use self::scan::BranchTargets;
 use self::state::State;
-use crate::process::image::Image;
+use crate::process::image::{Contents, Image};
 
 /// Bytes decoded from a function's entry: the straight line is rarely longer than 60.
 const MAX_LINE: usize = 256;
@@ -171,7 +172,9 @@ pub enum NoSite {
 pub struct Sites<'image> {
     code: Code<'image>,
     rules: SiteRules,
-    targets: OnceCell<BranchTargets>,
+    targets: OnceCell<Arc<BranchTargets>>,
+    /// The file's contents, to find the sweep made for another process.
+    contents: Option<&'image Arc<Contents>>,
 }
 
 impl fmt::Debug for Sites<'_> {
@@ -183,16 +186,22 @@ impl fmt::Debug for Sites<'_> {
 impl<'image> Sites<'image> {
     /// For the functions of a mapped file.
     pub fn new(image: &'image Image, rules: SiteRules) -> Self {
-        Self::in_code(Code::of(image), rules)
+        Self { contents: Some(&image.contents), ..Self::in_code(Code::of(image), rules) }
     }
 
     fn in_code(code: Code<'image>, rules: SiteRules) -> Self {
-        Self { code, rules, targets: OnceCell::new() }
+        Self { code, rules, targets: OnceCell::new(), contents: None }
     }
 
     /// The cheapest site of the function whose entry is `vaddr`, with a return probe if the function's role needs one.
     pub fn place(&self, function: Function, vaddr: u64) -> Result<Placement, NoSite> {
-        let site = self.choose(function, vaddr)?;
+        self.place_after(function, vaddr, 0)
+    }
+
+    /// As [`Self::place`], for a function with `leading` arguments before those of its role: CPython's allocators
+    /// have a context before the size.
+    pub fn place_after(&self, function: Function, vaddr: u64, leading: u8) -> Result<Placement, NoSite> {
+        let site = self.choose_after(function, vaddr, leading)?;
         if !function.needs_return() {
             return Ok(Placement::Call(site));
         }
@@ -203,7 +212,11 @@ impl<'image> Sites<'image> {
     ///
     /// For a role that needs the return, only sites before rsp first moves.
     pub fn choose(&self, function: Function, vaddr: u64) -> Result<Site, NoSite> {
-        let mut candidates = self.candidates(function, vaddr)?;
+        self.choose_after(function, vaddr, 0)
+    }
+
+    fn choose_after(&self, function: Function, vaddr: u64, leading: u8) -> Result<Site, NoSite> {
+        let mut candidates = self.candidates(function, vaddr, leading)?;
         candidates.sort_by_key(|candidate| candidate.rank);
         candidates
             .into_iter()
@@ -215,7 +228,7 @@ impl<'image> Sites<'image> {
     /// The instructions from the entry to the first control transfer where a probe may stand, in this order.
     ///
     /// The registers are followed along this line only: what a branch into the line brings is for `is_joined`.
-    fn candidates(&self, function: Function, entry: u64) -> Result<Vec<Candidate>, NoSite> {
+    fn candidates(&self, function: Function, entry: u64, leading: u8) -> Result<Vec<Candidate>, NoSite> {
         let (offset, bytes) = self.code.at(entry, MAX_LINE).ok_or(NoSite::NotCode(entry))?;
         let mut decoder = Decoder::with_ip(64, bytes, entry, DecoderOptions::NONE);
         let mut state = State::at_entry();
@@ -228,7 +241,9 @@ impl<'image> Sites<'image> {
             }
             let text = bytes.get(start..decoder.position()).unwrap_or_default();
             let rank = self.rank(&instruction, text);
-            if let (Some(rank), Some(arguments)) = (rank, state.arguments(function.arguments())) {
+            let arguments = state.arguments(function.arguments() + leading);
+            if let (Some(rank), Some(mut arguments)) = (rank, arguments) {
+                arguments.rotate_left(leading.into());
                 let file_offset = offset.wrapping_add(start as u64);
                 candidates.push(Candidate::new(rank, &state, entry, &instruction, file_offset, arguments));
             }
@@ -242,7 +257,11 @@ impl<'image> Sites<'image> {
     /// Whether a branch leads between a function's entry and a site on its straight line: a probe there
     /// would be hit twice in one call, or without a call.
     fn is_joined(&self, site: &Site) -> bool {
-        let targets = || self.targets.get_or_init(|| BranchTargets::sweep(&self.code));
+        let sweep = || match self.contents {
+            Some(contents) => BranchTargets::of_file(contents, &self.code),
+            None => Arc::new(BranchTargets::sweep(&self.code)),
+        };
+        let targets = || self.targets.get_or_init(sweep);
         site.vaddr != site.entry && targets().any_in(site.entry, site.vaddr)
     }
 

@@ -1,8 +1,11 @@
 //! Where the direct branches of a file's code lead.
 
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
 use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind};
 
 use super::code::Code;
+use crate::process::image::Contents;
 
 /// Code beyond this many bytes is not swept (about 5 ms a MiB); sites inside functions are then not trusted.
 const MAX_SWEPT: usize = 128 << 20;
@@ -29,6 +32,20 @@ impl BranchTargets {
         sorted.sort_unstable();
         sorted.dedup();
         Self { sorted, complete }
+    }
+
+    /// The sweep of a file that may be mapped in many processes: made once, as long as the file is in use.
+    pub(super) fn of_file(contents: &Arc<Contents>, code: &Code<'_>) -> Arc<Self> {
+        static SWEPT: Mutex<Vec<(Weak<Contents>, Arc<BranchTargets>)>> = Mutex::new(Vec::new());
+        // A panic while it is held leaves whole entries only.
+        let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        swept.retain(|(file, _)| file.strong_count() > 0);
+        if let Some((_, known)) = swept.iter().find(|(file, _)| std::ptr::eq(file.as_ptr(), Arc::as_ptr(contents))) {
+            return known.clone();
+        }
+        let targets = Arc::new(Self::sweep(code));
+        swept.push((Arc::downgrade(contents), targets.clone()));
+        targets
     }
 
     /// Whether a branch may lead to an address after `entry` up to and including `site`.

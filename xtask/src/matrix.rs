@@ -1,0 +1,38 @@
+//! `cargo xtask matrix`: the test that compares every interpreter with itself, and the page that shows its result.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use xtask::ebpf::workspace_root;
+use xtask::privilege::Privilege;
+
+use crate::{command, interpreters, test};
+
+const HEAD: &str = include_str!("matrix/head.md");
+const BETWEEN: &str = include_str!("matrix/between.md");
+
+/// Fetches interpreters, runs the test on all, and writes `docs/interpreters.md`; fails if one is not right.
+pub fn run() -> Result<()> {
+    interpreters::run()?;
+    let privilege = Privilege::require("loading BPF programs")?;
+    let folder = workspace_root().join("target");
+    let (stacks, allocators) = (folder.join("matrix.md"), folder.join("allocators.md"));
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(workspace_root())
+        .args(["test", "--package", "pyalloc", "--test", "matrix", "--", "--nocapture", "--test-threads=1"])
+        .env("PYALLOC_MATRIX_TABLE", &stacks)
+        .env("PYALLOC_ALLOCATORS_TABLE", &allocators);
+    if let Privilege::Sudo = privilege {
+        let (variable, runner) = test::sudo_runner()?;
+        cargo.env(variable, runner);
+    }
+    let tested = command::run(&mut cargo);
+    let read = |path| fs::read_to_string(path).context("the test wrote no table");
+    let page = format!("{HEAD}{}{BETWEEN}{}", read(stacks)?, read(allocators)?);
+    let path = workspace_root().join("docs/interpreters.md");
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("wrote {}", path.display());
+    tested
+}
