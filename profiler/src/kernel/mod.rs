@@ -115,14 +115,27 @@ impl Kernel {
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
             .map_err(|error| refused("the programs", &error))?;
-        let programs::Loaded { probes: programs, idle } = programs::Programs::load(object::BYTES, &map_fds(&ebpf), &btf, settings.links)?;
+        let programs::Loaded { probes: programs, idle } =
+            programs::Programs::load(object::BYTES, &map_fds(&ebpf), &btf, settings.links)?;
         let processes = maps::hash_map(&mut ebpf, "PROCESSES")?;
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
         let sums = sums::Sums::new(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
-        Ok(Self { links: links::Links::default(), ebpf, btf, programs, idle, processes, codes, counters, sums, ring, native })
+        Ok(Self {
+            links: links::Links::default(),
+            ebpf,
+            btf,
+            programs,
+            idle,
+            processes,
+            codes,
+            counters,
+            sums,
+            ring,
+            native,
+        })
     }
 
     /// How probes are linked.
