@@ -38,6 +38,16 @@ impl Identity {
         Ok(Self { pid, start_time: stat.starttime })
     }
 
+    /// The process that made it, or adopted it.
+    ///
+    /// # Errors
+    /// It has gone, or /proc cannot be read.
+    pub fn parent(self) -> io::Result<Pid> {
+        let process = procfs::process::Process::new(self.pid.0.cast_signed()).map_err(io::Error::other)?;
+        let stat = process.stat().map_err(io::Error::other)?;
+        Ok(Pid(stat.ppid.cast_unsigned()))
+    }
+
     /// Whether any thread of the process still runs. Its first thread may have ended before the others.
     pub fn is_alive(self) -> bool {
         let Ok(process) = procfs::process::Process::new(self.pid.0.cast_signed()) else { return false };

@@ -74,11 +74,25 @@ impl Recorder {
         }
     }
 
-    /// Adds a process that was found, launched, or has executed another program.
+    /// Adds a process that was there when the trace started, or was launched by it.
+    pub fn add_found(&mut self, slot: u32, start: Start) {
+        let parent = start.identity.parent().ok().and_then(|parent| self.running(parent));
+        let mut found = Traced::new(slot, start, 0);
+        found.info.parent = parent.and_then(|index| u32::try_from(index).ok());
+        self.slots.insert(slot, self.processes.len());
+        self.processes.push(found);
+    }
+
+    /// Adds a process that came since: it has executed another program.
     pub fn add_process(&mut self, slot: u32, start: Start) {
         let at_ms = self.elapsed_ms();
         self.slots.insert(slot, self.processes.len());
         self.processes.push(Traced::new(slot, start, at_ms));
+    }
+
+    /// Where the running process with this pid is.
+    fn running(&self, pid: Pid) -> Option<usize> {
+        self.processes.iter().rposition(|process| process.is_running() && process.identity().pid == pid)
     }
 
     /// Adds a process that one of ours has forked: it is what its parent is.
@@ -322,7 +336,9 @@ impl Recorder {
         quality.target_cpu_ms = self.processes.iter().map(|process| process.vitals().cpu_ms()).sum();
         quality.target_cost_ms =
             quality.cost_of(value(Counter::EntryHits), value(Counter::ReturnHits), value(Counter::BodyNanos));
-        let oldest = self.processes.iter().filter_map(Traced::pools_age_at_end).max();
+        // While one of them runs, the readings of those that have ended are not what the report ranks.
+        let all_ended = !self.processes.iter().any(Traced::is_running);
+        let oldest = self.processes.iter().filter(|_| all_ended).filter_map(Traced::pools_age_at_end).max();
         quality.pools_read_before_end_ms = oldest.map(|at| self.elapsed_ms().saturating_sub(at));
         quality
     }

@@ -99,6 +99,7 @@ async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
     output::check_writable(&path).map_err(Failure::usage)?;
     let mut recording = Recording::start(args, kernel, roots, &path)?;
     let end = recording.run(args.duration).await?;
+    recording.finish_writing().await?;
     let finished = recording.finish(end)?;
     if !args.quiet {
         show(&finished.profile, &path, finished.launched)?;

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal as NixSignal;
 use profiler_common::config::process_flags;
 use profiler_common::event::lifecycle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::TraceArgs;
@@ -46,6 +47,8 @@ pub struct Recording {
     path: PathBuf,
     ready: Option<PathBuf>,
     progress: Progress,
+    /// The write under way: forks are not to wait for a disk.
+    writing: Option<JoinHandle<Result<(), output::WriteError>>>,
 }
 
 /// What is left of a recording.
@@ -89,7 +92,7 @@ impl Recording {
         }
         let progress = Progress::start(args.quiet);
         let (path, ready) = (path.to_owned(), args.ready.clone());
-        let mut recording = Self { kernel, ring, recorder, tree, launched, native: args.native, path, ready, progress };
+        let mut recording = Self { kernel, ring, recorder, tree, launched, native: args.native, path, ready, progress, writing: None };
         if follow != 0 {
             recording.catch_up(&found)?;
         }
@@ -137,7 +140,7 @@ impl Recording {
                         return Ok(end);
                     }
                     if written.elapsed() >= WRITE_EVERY {
-                        self.write(false)?;
+                        self.write_aside().await?;
                         written = Instant::now();
                     }
                 }
@@ -216,13 +219,34 @@ impl Recording {
         Ok(None)
     }
 
+    /// Writes a copy of the profile as it is now, on another thread; after the write before.
+    async fn write_aside(&mut self) -> Result<(), Failure> {
+        self.finish_writing().await?;
+        self.read_processes()?;
+        let profile = self.recorder.snapshot(&self.kernel, false).map_err(Failure::cannot_observe)?.clone();
+        let path = self.path.clone();
+        self.writing = Some(tokio::task::spawn_blocking(move || file::write(&path, &profile, output::sudo_owner())));
+        Ok(())
+    }
+
+    /// Waits for the write under way.
+    pub async fn finish_writing(&mut self) -> Result<(), Failure> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        writing.await.map_err(Failure::cannot_observe)?.map_err(Failure::usage)
+    }
+
+    fn read_processes(&mut self) -> Result<(), Failure> {
+        self.recorder.read_pools(&self.kernel).map_err(Failure::cannot_observe)?;
+        if self.tree.len() <= SHARES_WHILE_RUNNING {
+            self.recorder.read_shares();
+        }
+        Ok(())
+    }
+
     /// Writes the profile as it is now.
     fn write(&mut self, complete: bool) -> Result<Profile, Failure> {
         if !complete {
-            self.recorder.read_pools(&self.kernel).map_err(Failure::cannot_observe)?;
-            if self.tree.len() <= SHARES_WHILE_RUNNING {
-                self.recorder.read_shares();
-            }
+            self.read_processes()?;
         }
         let profile = self.recorder.snapshot(&self.kernel, complete).map_err(Failure::cannot_observe)?;
         file::write(&self.path, profile, output::sudo_owner()).map_err(Failure::usage)?;

@@ -67,7 +67,7 @@ impl Tree {
     ) -> Result<(), Failure> {
         let slot = self.take_slot().ok_or_else(|| Failure::cannot_observe("too many processes for one trace"))?;
         let identity = target.identity;
-        recorder.add_process(slot, target.start);
+        recorder.add_found(slot, target.start);
         let state = match target.python {
             Some(python) => {
                 let settling = !python.initialized;
