@@ -52,7 +52,7 @@ pub enum Counter {
     NoFrame = 22,
     /// Code objects that died.
     CodeDeaths = 23,
-    /// Nanoseconds spent in the programs, measured on 1 hit in 64 and multiplied.
+    /// Nanoseconds spent in the programs, measured on 1 hit in 64 and multiplied, and on every mapping event.
     BodyNanos = 24,
     /// Blocks whose free was not seen: their address was handed out again.
     MissedFrees = 25,

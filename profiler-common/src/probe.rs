@@ -22,7 +22,7 @@ pub enum Function {
     PoolOpen = 8,
     /// `code_dealloc(code)`: a code object dies, its address may be used again.
     CodeDealloc = 9,
-    /// A function that leads to the process's exit (`Py_FinalizeEx`, `_exit`).
+    /// A function that leads to the process's exit (`Py_FinalizeEx`, `Py_Exit`, `_exit`).
     Exit = 10,
     /// The program's entry point: every library it was linked with is mapped, `main` has not run.
     Entry = 11,

@@ -133,10 +133,12 @@ fn announce(config: &ProcessConfig, current: Current, code: u64, serial: u64) ->
     true
 }
 
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
 /// Copies `N` bytes of the target, or as many as its page still has when the next page is not present; gives how many.
 #[inline(always)]
 fn copy<const N: usize>(to: *mut u8, address: u64) -> u32 {
-    const PAGE: u64 = 4096;
     // SAFETY: `to` has room for `N` bytes; the helper checks the target's address itself.
     if unsafe { bpf_probe_read_user(to.cast(), N as u32, address as *const _) } == 0 {
         return N as u32;

@@ -57,6 +57,22 @@ pub extern "C" fn probe_return(ctx: *mut c_void) -> u32 {
     probe::try_return(ctx)
 }
 
+/// A hit that does nothing, at an entry or in a session: for the calibration.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn idle_entry(_ctx: *mut c_void) -> u32 {
+    probe::try_nothing()
+}
+
+/// A return that does nothing: for the calibration.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uretprobe")]
+pub extern "C" fn idle_return(_ctx: *mut c_void) -> u32 {
+    probe::try_nothing()
+}
+
 /// Every system call's exit: mmap, munmap, mremap and brk are picked out first.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {

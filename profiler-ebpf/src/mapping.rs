@@ -11,7 +11,7 @@ use profiler_common::probe::{Function, Register};
 use crate::process::Current;
 use crate::registers::Registers;
 use crate::thread::Thread;
-use crate::{counters, process, ring, stack, thread};
+use crate::{clock, counters, process, ring, stack, thread};
 
 /// System call numbers of x86-64.
 const MMAP: u64 = 9;
@@ -43,6 +43,7 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     counters::one(Counter::MappingEvents);
+    let started = clock::now_ns();
     let event = match number {
         MMAP => Mapping {
             operation: mapping::MMAP,
@@ -69,6 +70,8 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
         _ => Mapping { operation: mapping::BRK, address: result, ..EMPTY },
     };
     send(config, current, regs, event);
+    // Each one is timed: they are rare, and their walks are not.
+    counters::add(Counter::BodyNanos, clock::now_ns() - started);
     0
 }
 

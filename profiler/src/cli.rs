@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{doctor, report, trace};
 use crate::exit::{Exit, Failure};
+use crate::kernel::calibrate;
 use crate::process::launch;
 use crate::render::sanitize;
 
@@ -26,6 +27,9 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     #[command(name = crate::process::launch::SUBCOMMAND, hide = true)]
     Launch(LaunchArgs),
+    /// The child's side of the calibration.
+    #[command(name = calibrate::SUBCOMMAND, hide = true)]
+    Calibrate,
 }
 
 /// The child's side of `trace -- COMMAND`.
@@ -52,6 +56,9 @@ pub fn main() -> ExitCode {
     if let Command::Launch(args) = &cli.command {
         return launch::become_command(&args.command);
     }
+    if matches!(cli.command, Command::Calibrate) {
+        return calibrate::serve();
+    }
     match run(&cli.command) {
         Ok(exit) => exit.into(),
         Err(failure) => complain(&failure),
@@ -63,7 +70,7 @@ fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Trace(args) => trace::run(args),
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::command(args),
-        Command::Launch(_) => Ok(Exit::Fine),
+        Command::Launch(_) | Command::Calibrate => Ok(Exit::Fine),
     }
 }
 

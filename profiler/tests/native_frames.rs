@@ -12,7 +12,7 @@ use profiler_common::event::{mapping, native};
 use profiler_common::probe::Function;
 use profiler_common::unwind::cfa;
 use pyalloc::event::{self, Event, StackEvent};
-use pyalloc::kernel::plan::{ProbePlan, Target};
+use pyalloc::kernel::plan::{self, ProbePlan};
 use pyalloc::kernel::release::Release;
 use pyalloc::kernel::{Kernel, NativeLimits, Ring, Settings};
 use pyalloc::process::image::Image;
@@ -157,7 +157,7 @@ impl Trace {
         let regions = maps::read(self.pid).unwrap();
         let images = Image::all(self.pid, &regions);
         let memory = ProcessMemory::open(self.pid).unwrap();
-        let target = Target { memory: &memory, regions: &regions, images: &images, executable: None };
+        let target = plan::Target { memory: &memory, regions: &regions, images: &images, executable: None };
         let rules = Release::running().unwrap().site_rules();
         let mut plan = ProbePlan::for_process(&target, None, rules).unwrap();
         plan.points.retain(|point| point.function == Function::Malloc && point.name == "malloc");

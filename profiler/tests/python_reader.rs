@@ -238,7 +238,7 @@ fn an_interpreter_that_has_not_started_gets_its_slot_from_the_key() {
         let late = Interpreter::discover_unverified(target.pid()).expect("an interpreter");
         drop(release);
         let memory = ProcessMemory::open(target.pid()).expect("the target's memory");
-        assert_eq!(memory.i32(early.thread_slot.inner).expect("autoTSSkey"), 1);
+        assert_eq!(memory.i32(early.thread_slot.inner).expect("the struct of the key"), 1);
         let key = memory.u32(early.thread_slot.inner + 4).expect("the key");
         assert_eq!(late.thread_slot.mode, thread_slot::FS_RELATIVE);
         assert_eq!(late.thread_slot.offset, early.thread_slot.offset + 16 * i64::from(key));

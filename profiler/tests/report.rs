@@ -88,7 +88,7 @@ fn each_bad_file_is_one_sentence() {
     check_bad_file("x", &bytes[..bytes.len() - 5], "is truncated");
     check_bad_file("x", &later, "written by a later pyalloc (format 9, this one reads up to 1)");
     check_bad_file("x", &flipped, "is corrupt");
-    check_bad_file("name\nwith a break \x1b[2J", b"?", "name\\u{a}with a break \\u{1b}[2J is not a pyalloc profile");
+    check_bad_file("name\nwith a break \x1b[2J", b"?", "name\\nwith a break \\u{1b}[2J is not a pyalloc profile");
     check_refused(&["/nowhere/a.pyalloc"], "there is no such file");
     check_refused(&[text(folder.path())], "it is a folder");
 }
@@ -104,9 +104,18 @@ fn a_wrong_command_line_is_one_sentence() {
         &[profile, "--ledger", "mapping", "--value", "peak_space"],
         "the mapping ledger has no peak_space: it has inuse_space,",
     );
+    check_refused(&[profile, "--process", "9"], "no process 9 in this profile: it has 7");
     check_refused(&[profile, "-o", text(folder.path())], "it is a folder; name a file in it");
     check_refused(&[profile, "-o", "/nowhere/x"], "there is no folder /nowhere");
     check_refused(&[profile, "-o", "/dev/full"], "the disk is full");
+}
+
+#[test]
+fn processes_are_told_apart_when_asked() {
+    let (_folder, profile) = folder_with_profile();
+    let folded = output(&[text(&profile), "--format", "folded", "--per-process", "--process", "7"]);
+    assert_eq!(folded, "[7 unknown command];remember (app.py:21) 4096\n");
+    assert!(output(&[text(&profile), "--per-process"]).contains("Process 7 unknown command: top call paths"));
 }
 
 #[test]

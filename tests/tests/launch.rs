@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use live_tests::interpreters;
+use live_tests::interpreters::{self, name};
 use live_tests::skip;
 use live_tests::tracer::{pyalloc, read};
 use pyalloc::profile::{End, Profile};
@@ -67,15 +67,16 @@ fn every_kind_of_end_is_passed_on() {
 }
 
 #[test]
-fn a_script_that_becomes_python_is_followed() {
-    let Some(interpreter) = interpreters::newest_for_test("a_script_that_becomes_python_is_followed") else { return };
-    let python = interpreter.path.to_str().unwrap();
-    let program = "import sys; keep = bytearray(1 << 20); print(sys.argv[1:], sys.stdin.read()); sys.exit(7)";
+fn a_script_that_becomes_python_is_followed_to_its_sys_exit() {
     let script = "echo first; exec \"$0\" -c \"$1\" 'one two' \"$2\"";
-    let profile = check(&["/bin/sh", "-c", script, python, program, "ä"], "in", &End::Exited(7));
-    let large = profile.blocks.iter().find(|row| row.largest == (1 << 20) + 1).unwrap();
-    assert_eq!(profile.leaf(large.stack).map(|frame| profile.text(frame.function)), Some("<module>"));
-    assert!(large.inuse_space > 1 << 20, "kept until the exit, and seen there");
+    let program = "import sys; keep = bytearray(1 << 20); print(sys.argv[1:], sys.stdin.read()); sys.exit(7)";
+    for interpreter in interpreters::for_test("a_script_that_becomes_python_is_followed_to_its_sys_exit") {
+        let python = interpreter.path.to_str().unwrap();
+        let profile = check(&["/bin/sh", "-c", script, python, program, "ä"], "in", &End::Exited(7));
+        let large = profile.blocks.iter().find(|row| row.largest == (1 << 20) + 1).unwrap();
+        assert_eq!(profile.leaf(large.stack).map(|frame| profile.text(frame.function)), Some("<module>"));
+        assert!(large.inuse_space > 1 << 20, "kept until the exit, and seen there: {}", name(&interpreter));
+    }
 }
 
 #[test]

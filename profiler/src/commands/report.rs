@@ -25,9 +25,16 @@ pub struct ReportArgs {
     /// Which number; text and json show inuse_space and alloc_space unless given, the others inuse_space
     #[arg(long, value_enum)]
     value: Option<ValueArg>,
-    /// How many call paths to list
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
-    top: u16,
+    /// How many call paths to list [default: 10; with --per-process 5 for each process]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    top: Option<u16>,
+    /// Call paths of each process (the biggest ones) instead of all processes together; in a flamegraph the process
+    /// is the outermost frame
+    #[arg(long)]
+    per_process: bool,
+    /// Only this process
+    #[arg(long, value_name = "PID")]
+    process: Option<u32>,
     /// Write here instead of to standard output
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -42,6 +49,10 @@ const EXAMPLES: &str = "Examples:
       everything allocated, given back or not
   pyalloc report app.pyalloc --ledger mapping --top 5
       who asked the kernel for address space
+  pyalloc report app.pyalloc --per-process
+      a server with workers: the call paths of each of the biggest processes
+  pyalloc report app.pyalloc --process 4711
+      only that worker; one that has ended is shown as it was at its end
 
 Values:
   inuse_space, inuse_objects   still live at the end        heap, mapping
@@ -99,7 +110,14 @@ fn options(args: &ReportArgs) -> Options {
         Some(_) => terminal::options_of_file(),
         None => terminal::options(Stream::Output),
     };
-    Options { ledger: args.ledger.into(), value: args.value.map(Value::from), top: usize::from(args.top), ..of_stream }
+    Options {
+        ledger: args.ledger.into(),
+        value: args.value.map(Value::from),
+        top: usize::from(args.top.unwrap_or(if args.per_process { 5 } else { 10 })),
+        process: args.process,
+        per_process: args.per_process,
+        ..of_stream
+    }
 }
 
 impl From<FormatArg> for Format {

@@ -107,13 +107,13 @@ pub(super) fn attach(
             links.extend(multi(entry.as_fd(), sys::UPROBE_MULTI, pid, &all, false)?);
             Ok(links)
         }
-        Programs::Perf => {
+        Programs::Perf { entry, returns } => {
             let mut links = Vec::new();
             for point in points.iter().filter(|point| point.wants_return()) {
-                links.push(perf(ebpf, "probe_return", pid, point)?);
+                links.push(perf(ebpf, returns, pid, point)?);
             }
             for point in points {
-                links.push(perf(ebpf, "probe_entry", pid, point)?);
+                links.push(perf(ebpf, entry, pid, point)?);
             }
             Ok(links)
         }

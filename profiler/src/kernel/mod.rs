@@ -2,6 +2,7 @@
 //! and the only one with `unsafe`.
 
 mod btf;
+pub mod calibrate;
 pub mod links;
 mod maps;
 mod object;
@@ -84,6 +85,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     btf: btf::Vmlinux,
     programs: programs::Programs,
+    /// For [`Self::calibrate`].
+    idle: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
     codes: aya::maps::HashMap<aya::maps::MapData, u64, u64>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
@@ -112,19 +115,37 @@ impl Kernel {
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
             .map_err(|error| refused("the programs", &error))?;
-        let programs = programs::Programs::load(object::BYTES, &map_fds(&ebpf), &btf, settings.links)?;
+        let programs::Loaded { probes: programs, idle } =
+            programs::Programs::load(object::BYTES, &map_fds(&ebpf), &btf, settings.links)?;
         let processes = maps::hash_map(&mut ebpf, "PROCESSES")?;
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
         let sums = sums::Sums::new(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
-        Ok(Self { links: links::Links::default(), ebpf, btf, programs, processes, codes, counters, sums, ring, native })
+        Ok(Self {
+            links: links::Links::default(),
+            ebpf,
+            btf,
+            programs,
+            idle,
+            processes,
+            codes,
+            counters,
+            sums,
+            ring,
+            native,
+        })
     }
 
     /// How probes are linked.
     pub fn link_kind(&self) -> LinkKind {
         self.programs.kind()
+    }
+
+    /// Measures what a hit costs on this machine, on a child of our own; some 20 ms.
+    pub fn calibrate(&mut self) -> Result<calibrate::Costs, KernelError> {
+        calibrate::measure(&mut self.ebpf, &self.idle)
     }
 
     /// Attaches the tracepoints: mapping changes and lifecycle. Only processes made known by

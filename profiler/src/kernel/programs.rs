@@ -38,9 +38,24 @@ pub enum Programs {
         /// Return.
         returns: OwnedFd,
     },
-    /// aya's own programs, linked by perf events.
-    Perf,
+    /// aya's own programs, linked by perf events: their names.
+    Perf {
+        /// Entry.
+        entry: &'static str,
+        /// Return.
+        returns: &'static str,
+    },
 }
+
+/// The programs for one kind of link.
+pub struct Loaded {
+    /// The probes'.
+    pub probes: Programs,
+    /// Programs that do nothing, to learn what a hit costs.
+    pub idle: Programs,
+}
+
+const PERF: Programs = Programs::Perf { entry: "probe_entry", returns: "probe_return" };
 
 impl Programs {
     /// Loads the programs for a kind of link, or for the best the kernel has.
@@ -49,14 +64,16 @@ impl Programs {
         maps: &HashMap<String, RawFd>,
         btf: &Vmlinux,
         wanted: Option<LinkKind>,
-    ) -> Result<Self, KernelError> {
+    ) -> Result<Loaded, KernelError> {
         let relocated = Relocated::new(object, maps, btf)?;
-        match wanted {
-            Some(LinkKind::Session) => relocated.sessions(),
-            Some(LinkKind::Multi) => relocated.multi(),
-            Some(LinkKind::Perf) => Ok(Self::Perf),
-            None => Ok(relocated.sessions().or_else(|_| relocated.multi()).unwrap_or(Self::Perf)),
-        }
+        let probes = match wanted {
+            Some(LinkKind::Session) => relocated.sessions()?,
+            Some(LinkKind::Multi) => relocated.multi()?,
+            Some(LinkKind::Perf) => PERF,
+            None => relocated.sessions().or_else(|_| relocated.multi()).unwrap_or(PERF),
+        };
+        let idle = relocated.idle(probes.kind())?;
+        Ok(Loaded { probes, idle })
     }
 
     /// The kind of link they are for.
@@ -64,7 +81,7 @@ impl Programs {
         match self {
             Self::Session { .. } => LinkKind::Session,
             Self::Multi { .. } => LinkKind::Multi,
-            Self::Perf => LinkKind::Perf,
+            Self::Perf { .. } => LinkKind::Perf,
         }
     }
 }
@@ -104,6 +121,22 @@ impl<'a> Relocated<'a> {
         let entry = self.load("probe_entry", sys::UPROBE_MULTI)?;
         probe_self(entry.as_fd(), sys::UPROBE_MULTI)?;
         Ok(Programs::Multi { entry, returns: self.load("probe_return", sys::UPROBE_MULTI)? })
+    }
+
+    fn idle(&self, kind: LinkKind) -> Result<Programs, KernelError> {
+        const ENTRY: &str = "idle_entry";
+        const RETURN: &str = "idle_return";
+        Ok(match kind {
+            LinkKind::Session => Programs::Session {
+                session: self.load(ENTRY, sys::UPROBE_SESSION)?,
+                entry: self.load(ENTRY, sys::UPROBE_MULTI)?,
+            },
+            LinkKind::Multi => Programs::Multi {
+                entry: self.load(ENTRY, sys::UPROBE_MULTI)?,
+                returns: self.load(RETURN, sys::UPROBE_MULTI)?,
+            },
+            LinkKind::Perf => Programs::Perf { entry: ENTRY, returns: RETURN },
+        })
     }
 
     fn load(&self, name: &str, attach_type: u32) -> Result<OwnedFd, KernelError> {

@@ -10,6 +10,7 @@ pub mod builder;
 pub mod file;
 pub mod quality;
 pub mod timeline;
+pub mod tree;
 mod validate;
 pub mod view;
 
@@ -113,17 +114,23 @@ pub struct Process {
     /// How the trace of this process ended.
     pub end: End,
     /// The process that made it, if that is traced too: index into [`Profile::processes`].
+    #[serde(default)]
     pub parent: Option<u32>,
     /// Milliseconds from the start of the trace to when this process was seen first; 0 if it was there already.
+    #[serde(default)]
     pub seen_at_ms: u64,
     /// Milliseconds from the start of the trace to its end; `None` while it runs.
+    #[serde(default)]
     pub ended_at_ms: Option<u64>,
     /// For a process forked or executed during the trace: microseconds until its probes were on. What it allocated
     /// in between is not counted.
+    #[serde(default)]
     pub unprobed_us: u64,
     /// Proportional set size at the last reading, bytes: shared pages divided among their users; 0 if not read.
+    #[serde(default)]
     pub pss_end: u64,
     /// Unique set size at the last reading, bytes: pages of this process alone; 0 if not read.
+    #[serde(default)]
     pub uss_end: u64,
 }
 

@@ -6,7 +6,17 @@ use super::{FrameId, MAX_DEPTH, Profile, StackId, StringId};
 pub(super) fn validate(profile: &Profile) -> Result<(), String> {
     check_frames(profile)?;
     check_stacks(profile)?;
+    check_processes(profile)?;
     check_rows(profile)
+}
+
+/// A circle of parents is no error: [`super::tree`] cuts it.
+fn check_processes(profile: &Profile) -> Result<(), String> {
+    let known = |parent: u32| (parent as usize) < profile.processes.len();
+    match profile.processes.iter().position(|process| process.parent.is_some_and(|parent| !known(parent))) {
+        Some(row) => Err(format!("process {row} names a parent that is not there")),
+        None => Ok(()),
+    }
 }
 
 fn check_frames(profile: &Profile) -> Result<(), String> {
@@ -78,6 +88,7 @@ mod tests {
         check(|p| p.stacks[0].parent = 1, "the first stack is not the root");
         check(|p| p.stacks[2].parent = 2, "stack 2 stands before its caller");
         check(|p| p.stacks[1].frame = 99, "stack 1 names a frame that is not there");
+        check(|p| p.processes[0].parent = Some(1), "process 0 names a parent that is not there");
         check(|p| p.blocks[0].stack = 99, "block row 0 names a process or a stack that is not there");
         check(|p| p.pools[0].process = 1, "pool row 0 names a process or a stack that is not there");
         check(|p| p.mappings[0].stack = 99, "mapping row 0 names a process or a stack that is not there");

@@ -1,6 +1,6 @@
 //! Reading a profile: texts, frames of a stack, totals. Nothing here panics, whatever the ids are.
 
-use super::{Frame, FrameId, MappingOrigin, Profile, StackId, StringId};
+use super::{BlockRow, Frame, FrameId, MappingOrigin, MappingRow, PoolRow, Profile, StackId, StringId};
 
 /// Sums over the heap ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,20 @@ impl HeapTotals {
     pub fn freed_space(&self) -> u64 {
         self.alloc_space.saturating_sub(self.inuse_space)
     }
+
+    pub(super) fn add_blocks(&mut self, row: &BlockRow) {
+        add(&mut self.alloc_objects, row.alloc_objects);
+        add(&mut self.alloc_space, row.alloc_space);
+        add(&mut self.inuse_objects, row.inuse_objects);
+        add(&mut self.inuse_space, row.inuse_space);
+        add(&mut self.temporary_objects, row.temporary_objects);
+        add(&mut self.temporary_space, row.temporary_space);
+    }
+
+    pub(super) fn add_pools(&mut self, row: &PoolRow) {
+        add(&mut self.small_objects, row.inuse_objects);
+        add(&mut self.small_space, row.inuse_space);
+    }
 }
 
 /// Sums over the mapping ledger, or over one origin in it.
@@ -46,6 +60,15 @@ pub struct MappingTotals {
     pub inuse_objects: u64,
     /// Bytes still there.
     pub inuse_space: u64,
+}
+
+impl MappingTotals {
+    pub(super) fn add(&mut self, row: &MappingRow) {
+        add(&mut self.alloc_objects, row.alloc_objects);
+        add(&mut self.alloc_space, row.alloc_space);
+        add(&mut self.inuse_objects, row.inuse_objects);
+        add(&mut self.inuse_space, row.inuse_space);
+    }
 }
 
 impl Profile {
@@ -82,31 +105,27 @@ impl Profile {
 
     /// Sums over the heap ledger, over all processes.
     pub fn heap_totals(&self) -> HeapTotals {
+        self.heap_totals_of(|_| true)
+    }
+
+    /// Sums over the heap ledger, over the processes whose index passes.
+    pub fn heap_totals_of(&self, process: impl Fn(u32) -> bool) -> HeapTotals {
         let mut totals = HeapTotals::default();
-        for row in &self.blocks {
-            add(&mut totals.alloc_objects, row.alloc_objects);
-            add(&mut totals.alloc_space, row.alloc_space);
-            add(&mut totals.inuse_objects, row.inuse_objects);
-            add(&mut totals.inuse_space, row.inuse_space);
-            add(&mut totals.temporary_objects, row.temporary_objects);
-            add(&mut totals.temporary_space, row.temporary_space);
-        }
-        for row in &self.pools {
-            add(&mut totals.small_objects, row.inuse_objects);
-            add(&mut totals.small_space, row.inuse_space);
-        }
+        self.blocks.iter().filter(|row| process(row.process)).for_each(|row| totals.add_blocks(row));
+        self.pools.iter().filter(|row| process(row.process)).for_each(|row| totals.add_pools(row));
         totals
     }
 
     /// Sums over the mapping ledger, over all processes; of one origin, or of all.
     pub fn mapping_totals(&self, origin: Option<MappingOrigin>) -> MappingTotals {
+        self.mapping_totals_of(origin, |_| true)
+    }
+
+    /// As [`Self::mapping_totals`], over the processes whose index passes.
+    pub fn mapping_totals_of(&self, origin: Option<MappingOrigin>, process: impl Fn(u32) -> bool) -> MappingTotals {
         let mut totals = MappingTotals::default();
-        for row in self.mappings.iter().filter(|row| origin.is_none_or(|origin| row.origin == origin)) {
-            add(&mut totals.alloc_objects, row.alloc_objects);
-            add(&mut totals.alloc_space, row.alloc_space);
-            add(&mut totals.inuse_objects, row.inuse_objects);
-            add(&mut totals.inuse_space, row.inuse_space);
-        }
+        let wanted = |row: &&MappingRow| origin.is_none_or(|origin| row.origin == origin) && process(row.process);
+        self.mappings.iter().filter(wanted).for_each(|row| totals.add(row));
         totals
     }
 }

@@ -5,7 +5,7 @@ use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
 use inferno::flamegraph::{self, TextTruncateDirection};
 
 use super::folded::Folded;
-use super::{Options, RenderError, sanitize};
+use super::{Options, RenderError, program, units};
 use crate::profile::{FrameKind, Profile};
 
 /// Longest name of a function or file, in columns.
@@ -18,7 +18,7 @@ const MOST: u128 = 1 << 62;
 /// Renders the profile.
 pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, RenderError> {
     let value = options.one_value();
-    let folded = Folded::new(profile, options.ledger, value, NAME_COLUMNS)?;
+    let folded = Folded::new(profile, options, NAME_COLUMNS)?;
     if folded.lines.is_empty() {
         return Ok(nothing(&format!("{}: nothing to draw, all {} are zero", title(profile, options), value.name())));
     }
@@ -49,8 +49,10 @@ fn title(profile: &Profile, options: &Options) -> String {
     let what = format!("{} ledger, {} ({})", options.ledger.name(), value.in_words(), value.name());
     match profile.processes.as_slice() {
         [] => what,
-        [process] => format!("{} (pid {}): {what}", sanitize::name(&process.command, 60), process.pid),
-        processes => format!("{} processes: {what}", processes.len()),
+        [process] => format!("{}: {what}", program::named(process)),
+        [first, others @ ..] => {
+            format!("{} and {}: {what}", program::named(first), units::counted(others.len() as u64, "other process"))
+        }
     }
 }
 

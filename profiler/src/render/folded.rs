@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::path::Names;
-use super::{Ledger, Options, RenderError, Value, sanitize, select};
-use crate::profile::{FrameKind, Profile};
+use super::{Options, RenderError, program, select};
+use crate::profile::{FrameKind, Process, Profile};
 
 /// Longest name of a function or file, in columns: this is data, so names are kept.
 const NAME_COLUMNS: usize = 4096;
@@ -14,7 +14,7 @@ const SMALL_OBJECTS: &str = "[small objects]";
 
 /// Renders the profile; see [`super::Format::Folded`].
 pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, RenderError> {
-    let folded = Folded::new(profile, options.ledger, options.one_value(), NAME_COLUMNS)?;
+    let folded = Folded::new(profile, options, NAME_COLUMNS)?;
     Ok(folded.lines.iter().map(|(path, value)| format!("{path} {value}\n")).collect())
 }
 
@@ -27,13 +27,19 @@ pub(super) struct Folded {
 
 impl Folded {
     /// Folds one number of one ledger; names have at most `columns` columns.
-    pub(super) fn new(profile: &Profile, ledger: Ledger, value: Value, columns: usize) -> Result<Self, RenderError> {
-        let rows = select::rows(profile, ledger, value)?;
+    pub(super) fn new(profile: &Profile, options: &Options, columns: usize) -> Result<Self, RenderError> {
+        let rows = select::rows(profile, options.ledger, options.one_value())?;
         let names = Names::new(profile, columns);
         let labels: Vec<String> = profile.frames.iter().map(|frame| field(&names.label(frame))).collect();
+        let process = |process: &Process| field(&format!("[{}]", program::named(process)));
+        let processes: Vec<String> = match options.per_process {
+            true => profile.processes.iter().map(process).collect(),
+            false => Vec::new(),
+        };
         let mut lines = BTreeMap::new();
         for row in rows {
             let mut path = path(profile, &labels, &row);
+            path.extend(processes.get(row.process as usize).cloned());
             path.reverse();
             let sum: &mut u64 = lines.entry(path.join(";")).or_default();
             *sum = sum.saturating_add(row.value);
@@ -43,21 +49,13 @@ impl Folded {
     }
 }
 
-/// A path's frames, innermost first; below them the process where there is more than one.
+/// A path's frames, innermost first.
 fn path(profile: &Profile, labels: &[String], row: &select::Row) -> Vec<String> {
     let small = row.small.then(|| SMALL_OBJECTS.to_owned());
     let frames = profile.frame_ids(row.stack).filter_map(|id| labels.get(id as usize).cloned());
     let mut path: Vec<String> = small.into_iter().chain(frames).collect();
     if path.is_empty() {
         path.push("[no call path]".to_owned());
-    }
-    if profile.processes.len() > 1 {
-        path.extend(
-            profile
-                .processes
-                .get(row.process as usize)
-                .map(|process| field(&format!("[process {}: {}]", process.pid, sanitize::name(&process.command, 64)))),
-        );
     }
     path
 }

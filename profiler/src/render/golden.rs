@@ -253,6 +253,219 @@ fn empty() -> Profile {
     builder.into_profile()
 }
 
+/// The shop under a gunicorn master with four workers: one remembers every request, one was killed and replaced.
+fn workers() -> Profile {
+    let mut profile = rich();
+    let command = "/srv/shop/venv/bin/python /srv/shop/venv/bin/gunicorn --workers 4 app:app";
+    let master = Process {
+        pid: 4711,
+        command: command.to_owned(),
+        threads_start: 1,
+        threads_end: 1,
+        rss_start: 38 * MIB,
+        rss_end: 38 * MIB + 200 * KIB,
+        pss_end: 11 * MIB,
+        uss_end: 3 * MIB,
+        ..profile.processes[0].clone()
+    };
+    let worker = |pid, rss_start, rss_end| Process {
+        pid,
+        start_time: u64::from(pid),
+        rss_start,
+        rss_end,
+        rss_peak: rss_end,
+        parent: Some(0),
+        pss_end: rss_end - 20 * MIB,
+        uss_end: rss_end - 26 * MIB,
+        ..master.clone()
+    };
+    let killed = Process {
+        end: End::Killed(9),
+        ended_at_ms: Some(11_800),
+        pss_end: 0,
+        uss_end: 0,
+        ..worker(4714, 61 * MIB, 412 * MIB)
+    };
+    let replaced = Process { seen_at_ms: 12_020, unprobed_us: 4_210, ..worker(4718, 39 * MIB, 58 * MIB) };
+    profile.processes = vec![
+        master.clone(),
+        worker(4712, 61 * MIB, 61 * MIB + 100 * KIB),
+        worker(4713, 61 * MIB, 154 * MIB),
+        killed,
+        worker(4715, 60 * MIB, 59 * MIB),
+        replaced,
+    ];
+    spread(&mut profile);
+    profile
+}
+
+/// The leaks to the third process, a few to the killed one; requests to every worker.
+fn spread(profile: &mut Profile) {
+    let rows = std::mem::take(&mut profile.blocks);
+    for (n, row) in (0_u64..).zip(&rows) {
+        let is_leak = row.largest == 16 * KIB;
+        let process = if is_leak && n % 8 == 0 { 3 } else { 2 };
+        profile.blocks.push(BlockRow { process, ..*row });
+        if !is_leak {
+            let of_worker = |process| BlockRow { process, inuse_objects: 0, inuse_space: 0, ..*row };
+            profile.blocks.extend([1, 4, 5].map(of_worker));
+        }
+    }
+    profile.blocks.push(BlockRow { process: 0, ..block(profile.blocks[0].stack, 9, KIB, 1, 0) });
+    profile.pools.iter_mut().for_each(|row| row.process = 2);
+    profile.mappings.iter_mut().for_each(|row| row.process = 2);
+}
+
+/// A queue that forks a child for each job: 500 of them came and went.
+fn jobs() -> Profile {
+    let mut builder = ProfileBuilder::new();
+    let run = builder.frame(FrameKind::Own, "run", "/srv/jobs/queue.py", 31, 12);
+    let work = builder.frame(FrameKind::Own, "work", "/srv/jobs/job.py", 8, 4);
+    let stacks = [builder.stack(&[run]), builder.stack(&[run, work])];
+    let process = |pid, parent, rss_end| Process {
+        pid,
+        parent,
+        command: "python3 -u /srv/jobs/queue.py --fork".to_owned(),
+        python: "3.12.1".to_owned(),
+        rss_start: 30 * MIB,
+        rss_end,
+        ..Process::default()
+    };
+    let mut processes = vec![process(100, None, 30 * MIB), process(101, Some(0), 34 * MIB)];
+    let mut blocks = vec![BlockRow { process: 1, ..block(stacks[0], 900, 4 * KIB, 800, 0) }];
+    for n in 0..500_u32 {
+        let seen_at_ms = 100 * u64::from(n);
+        processes.push(Process {
+            seen_at_ms: seen_at_ms + 1,
+            ended_at_ms: Some(seen_at_ms + 80),
+            unprobed_us: 900 + 10 * u64::from(n),
+            end: if n % 100 == 7 { End::Exited(1) } else { End::Exited(0) },
+            ..process(1000 + n, Some(n % 2), (31 + u64::from(n) % 40) * MIB)
+        });
+        blocks.push(BlockRow { process: 2 + n, ..block(stacks[1], 3, MIB, 1, 2) });
+    }
+    let trace = Trace { duration_ms: 51_000, complete: true, ..Trace::default() };
+    builder.snapshot(Readings { trace, processes, blocks, ..Readings::default() });
+    builder.into_profile()
+}
+
+/// Command lines that try to break out of the table; parents in a circle; numbers at the end of what fits.
+fn hostile_tree() -> Profile {
+    let mut profile = hostile();
+    // A name of a megabyte is looked at elsewhere, and is slow.
+    profile.strings.iter_mut().for_each(|text| text.truncate(64));
+    let bad = [
+        "python\n\u{1b}[2J -c \u{202e}import os;os.system('reboot')",
+        "gunicorn: </title><script>alert(1)</script>; # 12",
+        "/very/long/path/that/never/ends/and/has/no/blank/in/it/so/that/it/cannot/be/broken/anywhere.py",
+        "名前名前名前名前名前名前名前名前名前名前名前名前名前名前 名前名前名前名前名前名前",
+        "    ",
+    ];
+    for (n, command) in (1..).zip(bad) {
+        profile.processes.push(Process {
+            pid: u32::MAX,
+            command: command.to_owned(),
+            parent: Some(if n == 1 { 5 } else { n - 1 }),
+            rss_end: u64::MAX,
+            pss_end: u64::MAX,
+            seen_at_ms: u64::MAX,
+            ended_at_ms: Some(0),
+            unprobed_us: u64::MAX,
+            end: [End::Vanished, End::Executed, End::Killed(i32::MIN), End::Exited(i32::MAX)][n as usize % 4].clone(),
+            ..Process::default()
+        });
+    }
+    profile.blocks.push(BlockRow { process: 2, ..profile.blocks[0] });
+    profile
+}
+
+fn check_width(text: &str, width: usize) {
+    for line in text.lines() {
+        assert!(unicode_width::UnicodeWidthStr::width(line) <= width, "{line}");
+    }
+}
+
+#[test]
+fn workers_text() {
+    let text = text(&workers(), 100);
+    check_width(&text, 100);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn workers_text_in_80_columns() {
+    let text = text(&workers(), 80);
+    check_width(&text, 80);
+    insta::assert_snapshot!(text.split("\nQuality").next().unwrap());
+}
+
+#[test]
+fn workers_text_per_process() {
+    let options = Options { per_process: true, top: 2, ..Options::default() };
+    let text = render(&workers(), Format::Text, &options).unwrap();
+    let from = text.find("\nProcess 4713").unwrap();
+    insta::assert_snapshot!(text[from..].split("\nPayload").next().unwrap());
+}
+
+#[test]
+fn workers_json() {
+    let options = Options { top: 1, value: Some(Value::InuseSpace), ..Options::default() };
+    let json = render(&workers(), Format::Json, &options).unwrap();
+    insta::assert_snapshot!(json.split("  \"payloads\"").next().unwrap());
+}
+
+#[test]
+fn jobs_text() {
+    let text = text(&jobs(), 100);
+    check_width(&text, 100);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn hostile_tree_text() {
+    for width in [super::MIN_WIDTH.max(80), 100] {
+        let text = text(&hostile_tree(), width);
+        assert!(!text.contains(|c: char| c != '\n' && super::sanitize::is_hidden(c)));
+        if width == 100 {
+            insta::assert_snapshot!(text.split("\nTop call").next().unwrap());
+        }
+    }
+    let options = Options { per_process: true, ..Options::default() };
+    let folded = render(&hostile_tree(), Format::Folded, &options).unwrap();
+    assert!(folded.lines().all(|line| line.starts_with('[') && !line.contains(super::sanitize::is_hidden)), "{folded}");
+    assert!(!svg(&hostile_tree(), &options).contains("<script>"));
+    let json = rendered(&hostile_tree(), Format::Json);
+    serde_json::from_str::<serde_json::Value>(&json).unwrap();
+}
+
+#[test]
+fn one_process_out_of_many_reads_as_if_it_were_alone() {
+    let options = Options { process: Some(4714), value: Some(Value::InuseSpace), ..Options::default() };
+    let text = render(&workers(), Format::Text, &options).unwrap();
+    assert!(text.starts_with("Process 4714\n"), "{text}");
+    assert!(text.contains("shows process 4714 only") && text.contains("app.py:21 remember"), "{text}");
+    let error = render(&workers(), Format::Folded, &Options { process: Some(1), ..options }).unwrap_err();
+    assert_eq!(error.to_string(), "no process 1 in this profile: it has 4711, 4712, 4713, 4714, 4715, 4718");
+}
+
+#[test]
+fn what_was_live_in_an_ended_process_is_in_no_sum_of_surviving_bytes() {
+    let profile = workers();
+    let sum = |options: &Options| -> u64 {
+        let folded = render(&profile, Format::Folded, options).unwrap();
+        folded.lines().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+    };
+    let all = sum(&Options::default());
+    let killed = sum(&Options { process: Some(4714), ..Options::default() });
+    let heap = profile.heap_totals();
+    assert!(killed > 0);
+    assert_eq!(all + killed, heap.surviving_space());
+    let json: serde_json::Value = serde_json::from_str(&rendered(&profile, Format::Json)).unwrap();
+    assert_eq!(json["ledgers"]["heap"]["inuse_space"], all);
+    assert_eq!(json["tree"]["heap_ended_inuse_space"], killed);
+    assert_eq!(json["top_paths"][0]["total"], all);
+}
+
 #[test]
 fn rich_text() {
     insta::assert_snapshot!(text(&rich(), 100));
@@ -376,9 +589,11 @@ fn several_processes_are_told_apart() {
     let mut profile = rich();
     profile.processes.push(Process { pid: 4712, command: "worker".to_owned(), ..Process::default() });
     profile.blocks.push(BlockRow { process: 1, ..profile.blocks[0] });
-    let folded = rendered(&profile, Format::Folded);
-    assert!(folded.lines().all(|line| line.starts_with("[process 471")), "{folded}");
-    assert!(text(&profile, 100).contains("in 2 processes"));
+    assert_eq!(rendered(&profile, Format::Folded).lines().count(), rendered(&rich(), Format::Folded).lines().count());
+    let options = Options { per_process: true, ..Options::default() };
+    let folded = render(&profile, Format::Folded, &options).unwrap();
+    assert!(folded.lines().all(|l| l.starts_with("[4711 gunicorn];") || l.starts_with("[4712 worker];")), "{folded}");
+    assert!(text(&profile, 100).contains("in 2 processes, most in 4711"));
 }
 
 #[test]

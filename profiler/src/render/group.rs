@@ -1,6 +1,6 @@
 //! Groups call paths by the line of code that a person can change: one entry per place, not per path to it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::select::Row;
 use crate::profile::{Frame, FrameId, FrameKind, Profile, StackId, StringId};
@@ -21,8 +21,8 @@ pub(super) struct Group {
     pub space: u64,
     /// The distinct paths with their numbers.
     pub paths: BTreeMap<StackId, u64>,
-    /// The processes.
-    pub processes: BTreeSet<u32>,
+    /// The processes with their numbers.
+    pub processes: BTreeMap<u32, u64>,
 }
 
 /// The groups, largest number first.
@@ -48,7 +48,7 @@ pub(super) fn recognized(profile: &Profile, stack: StackId) -> Option<FrameId> {
 
 impl Group {
     fn empty(frame: Option<FrameId>) -> Self {
-        Self { frame, value: 0, blocks: 0, small: 0, space: 0, paths: BTreeMap::new(), processes: BTreeSet::new() }
+        Self { frame, value: 0, blocks: 0, small: 0, space: 0, paths: BTreeMap::new(), processes: BTreeMap::new() }
     }
 
     fn add(&mut self, row: &Row) {
@@ -58,7 +58,15 @@ impl Group {
         self.space = self.space.saturating_add(row.space);
         let path = self.paths.entry(row.stack).or_default();
         *path = path.saturating_add(row.value);
-        self.processes.insert(row.process);
+        let process = self.processes.entry(row.process).or_default();
+        *process = process.saturating_add(row.value);
+    }
+
+    /// The processes, largest number first.
+    pub(super) fn by_process(&self) -> Vec<(u32, u64)> {
+        let mut processes: Vec<(u32, u64)> = self.processes.iter().map(|(index, value)| (*index, *value)).collect();
+        processes.sort_by_key(|(index, value)| (std::cmp::Reverse(*value), *index));
+        processes
     }
 
     /// The path with the largest number, and that number.

@@ -7,23 +7,31 @@ use serde::Serialize;
 
 use super::group::{Group, by_line};
 use super::payload::{Payload, payloads};
-use super::{Ledger, Options, RenderError, Value, sanitize, select};
+use super::select::{self, Row};
+use super::{Options, RenderError, Value, sanitize};
 use crate::profile::quality::Quality;
+use crate::profile::tree::{Node, Tree, grew};
 use crate::profile::{End, Frame, FrameId, FrameKind, MappingOrigin, Process, Profile, StackId, Trace};
 
 /// Raised when a field changes its meaning or goes; new fields do not raise it.
 const SCHEMA_VERSION: u32 = 1;
+/// Most processes whose call paths are listed one by one.
+const MOST_PROCESSES: usize = 20;
+/// Most processes listed for one entry.
+const MOST_PARTS: usize = 10;
 
 /// Renders the profile.
 pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, RenderError> {
-    let values = options.values().into_iter();
+    let tree = Tree::new(profile);
     let report = Report {
         schema: "pyalloc-report",
         schema_version: SCHEMA_VERSION,
         trace: &profile.trace,
-        processes: profile.processes.iter().map(process).collect(),
-        ledgers: ledgers(profile),
-        top_paths: values.map(|value| top_paths(profile, options, value)).collect::<Result<_, _>>()?,
+        only_process: options.process,
+        processes: profile.processes.iter().zip(&tree.nodes).map(|(info, node)| process(info, node)).collect(),
+        tree: sums(profile, &tree),
+        ledgers: ledgers(profile, &tree),
+        top_paths: top_lists(profile, options)?,
         payloads: payloads(profile).iter().take(options.top).map(|place| payload(profile, place)).collect(),
         quality: &profile.quality,
     };
@@ -36,7 +44,10 @@ struct Report<'p> {
     schema: &'static str,
     schema_version: u32,
     trace: &'p Trace,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    only_process: Option<u32>,
     processes: Vec<ProcessOut<'p>>,
+    tree: TreeOut,
     ledgers: Ledgers,
     top_paths: Vec<TopPaths<'p>>,
     payloads: Vec<PayloadOut<'p>>,
@@ -57,9 +68,21 @@ struct ProcessOut<'p> {
     rss_end: u64,
     rss_peak: u64,
     end: &'p End,
+    parent: Option<u32>,
+    seen_at_ms: u64,
+    ended_at_ms: Option<u64>,
+    unprobed_us: u64,
+    pss_end: u64,
+    uss_end: u64,
+    counted: bool,
+    grew: bool,
+    heap_inuse_space: u64,
+    heap_alloc_space: u64,
+    mapping_inuse_space: u64,
+    mapping_alloc_space: u64,
 }
 
-fn process(process: &Process) -> ProcessOut<'_> {
+fn process<'p>(process: &'p Process, node: &Node) -> ProcessOut<'p> {
     ProcessOut {
         pid: process.pid,
         start_time: process.start_time,
@@ -73,6 +96,50 @@ fn process(process: &Process) -> ProcessOut<'_> {
         rss_end: process.rss_end,
         rss_peak: process.rss_peak,
         end: &process.end,
+        parent: process.parent,
+        seen_at_ms: process.seen_at_ms,
+        ended_at_ms: process.ended_at_ms,
+        unprobed_us: process.unprobed_us,
+        pss_end: process.pss_end,
+        uss_end: process.uss_end,
+        counted: node.counted,
+        grew: grew(process),
+        heap_inuse_space: node.heap.surviving_space(),
+        heap_alloc_space: node.heap.alloc_space,
+        mapping_inuse_space: node.mapping.inuse_space,
+        mapping_alloc_space: node.mapping.alloc_space,
+    }
+}
+
+#[derive(Serialize)]
+struct TreeOut {
+    processes: usize,
+    counted: usize,
+    any_running: bool,
+    rss_start: u64,
+    rss_end: u64,
+    rss_growth: u64,
+    pss_end: u64,
+    uss_end: u64,
+    heap_inuse_space: u64,
+    heap_ended_inuse_space: u64,
+}
+
+fn sums(profile: &Profile, tree: &Tree) -> TreeOut {
+    let counted = || profile.processes.iter().zip(&tree.nodes).filter(|(_, node)| node.counted);
+    let sum =
+        |number: fn(&Process) -> u64| counted().fold(0, |sum: u64, (process, _)| sum.saturating_add(number(process)));
+    TreeOut {
+        processes: profile.processes.len(),
+        counted: tree.counted(),
+        any_running: tree.any_running,
+        rss_start: tree.rss_at_start(profile).1,
+        rss_end: tree.rss_at_end(profile).1,
+        rss_growth: tree.growth(profile),
+        pss_end: sum(|process| process.pss_end),
+        uss_end: sum(|process| process.uss_end),
+        heap_inuse_space: tree.surviving(),
+        heap_ended_inuse_space: tree.gone(),
     }
 }
 
@@ -114,9 +181,11 @@ struct Origin {
     alloc_objects: u64,
 }
 
-fn ledgers(profile: &Profile) -> Ledgers {
-    let heap = profile.heap_totals();
-    let all = profile.mapping_totals(None);
+fn ledgers(profile: &Profile, tree: &Tree) -> Ledgers {
+    let made = profile.heap_totals();
+    let heap = profile.heap_totals_of(|process| tree.counts(process));
+    let mapped = profile.mapping_totals(None);
+    let still = profile.mapping_totals_of(None, |process| tree.counts(process));
     let mut seen: Vec<MappingOrigin> = profile.mappings.iter().map(|row| row.origin).collect();
     seen.sort_unstable();
     seen.dedup();
@@ -128,27 +197,28 @@ fn ledgers(profile: &Profile) -> Ledgers {
             blocks_inuse_objects: heap.inuse_objects,
             small_objects_inuse_space: heap.small_space,
             small_objects_inuse_objects: heap.small_objects,
-            alloc_space: heap.alloc_space,
-            alloc_objects: heap.alloc_objects,
-            temporary_space: heap.temporary_space,
-            temporary_objects: heap.temporary_objects,
+            alloc_space: made.alloc_space,
+            alloc_objects: made.alloc_objects,
+            temporary_space: made.temporary_space,
+            temporary_objects: made.temporary_objects,
         },
         mapping: Mapping {
-            inuse_space: all.inuse_space,
-            inuse_objects: all.inuse_objects,
-            alloc_space: all.alloc_space,
-            alloc_objects: all.alloc_objects,
-            origins: seen.into_iter().map(|origin| origin_totals(profile, origin)).collect(),
+            inuse_space: still.inuse_space,
+            inuse_objects: still.inuse_objects,
+            alloc_space: mapped.alloc_space,
+            alloc_objects: mapped.alloc_objects,
+            origins: seen.into_iter().map(|origin| origin_totals(profile, tree, origin)).collect(),
         },
     }
 }
 
-fn origin_totals(profile: &Profile, origin: MappingOrigin) -> Origin {
+fn origin_totals(profile: &Profile, tree: &Tree, origin: MappingOrigin) -> Origin {
     let totals = profile.mapping_totals(Some(origin));
+    let still = profile.mapping_totals_of(Some(origin), |process| tree.counts(process));
     Origin {
         origin,
-        inuse_space: totals.inuse_space,
-        inuse_objects: totals.inuse_objects,
+        inuse_space: still.inuse_space,
+        inuse_objects: still.inuse_objects,
         alloc_space: totals.alloc_space,
         alloc_objects: totals.alloc_objects,
     }
@@ -158,6 +228,8 @@ fn origin_totals(profile: &Profile, origin: MappingOrigin) -> Origin {
 struct TopPaths<'p> {
     ledger: &'static str,
     value: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<u32>,
     total: u64,
     groups: usize,
     top: Vec<GroupOut<'p>>,
@@ -171,8 +243,16 @@ struct GroupOut<'p> {
     blocks: u64,
     small_objects: u64,
     pids: Vec<u32>,
+    top_processes: Vec<PartOut>,
     paths: usize,
     heaviest_path: PathOut<'p>,
+}
+
+/// What a process has of a group.
+#[derive(Serialize)]
+struct PartOut {
+    process: u32,
+    value: u64,
 }
 
 #[derive(Serialize)]
@@ -189,17 +269,41 @@ struct FrameOut<'p> {
     line: u32,
 }
 
-fn top_paths<'p>(profile: &'p Profile, options: &Options, value: Value) -> Result<TopPaths<'p>, RenderError> {
-    let ledger: Ledger = options.ledger;
-    let rows = select::rows(profile, ledger, value)?;
-    let groups = by_line(profile, &rows);
+/// A list for each value, over all processes or for each of the biggest.
+fn top_lists<'p>(profile: &'p Profile, options: &Options) -> Result<Vec<TopPaths<'p>>, RenderError> {
+    let values = options.values();
+    let rows =
+        values.iter().map(|value| select::rows(profile, options.ledger, *value)).collect::<Result<Vec<_>, _>>()?;
+    let lists = || values.iter().zip(&rows);
+    if !options.per_process {
+        return Ok(lists().map(|(value, rows)| top_paths(profile, options, *value, None, rows)).collect());
+    }
+    let (processes, _) = select::biggest(&rows, MOST_PROCESSES);
+    let of_process = |process: u32| {
+        lists().map(move |(value, rows)| {
+            let rows: Vec<Row> = rows.iter().filter(|row| row.process == process).copied().collect();
+            top_paths(profile, options, *value, Some(process), &rows)
+        })
+    };
+    Ok(processes.into_iter().flat_map(of_process).collect())
+}
+
+fn top_paths<'p>(
+    profile: &'p Profile,
+    options: &Options,
+    value: Value,
+    process: Option<u32>,
+    rows: &[Row],
+) -> TopPaths<'p> {
+    let groups = by_line(profile, rows);
     let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
     let top = groups.iter().take(options.top).map(|entry| group(profile, entry, total)).collect();
-    Ok(TopPaths { ledger: ledger.name(), value: value.name(), total, groups: groups.len(), top })
+    TopPaths { ledger: options.ledger.name(), value: value.name(), process, total, groups: groups.len(), top }
 }
 
 fn group<'p>(profile: &'p Profile, group: &Group, total: u64) -> GroupOut<'p> {
     let (heaviest, heaviest_value) = group.heaviest();
+    let part = |(process, value)| PartOut { process, value };
     let pid = |index: &u32| profile.processes.get(*index as usize).map(|process| process.pid);
     GroupOut {
         code: group.frame.and_then(|id| frame(profile, id)),
@@ -207,7 +311,8 @@ fn group<'p>(profile: &'p Profile, group: &Group, total: u64) -> GroupOut<'p> {
         share: rounded(group.value as f64 / total.max(1) as f64),
         blocks: group.blocks,
         small_objects: group.small,
-        pids: group.processes.iter().filter_map(pid).collect(),
+        pids: group.processes.keys().filter_map(pid).collect(),
+        top_processes: group.by_process().into_iter().take(MOST_PARTS).map(part).collect(),
         paths: group.paths.len(),
         heaviest_path: PathOut { value: heaviest_value, frames: frames(profile, heaviest) },
     }
@@ -234,6 +339,7 @@ struct PayloadOut<'p> {
     alloc_space: u64,
     bytes_per_call: u64,
     inuse_space: u64,
+    ended_inuse_space: u64,
     temporary_space: u64,
     largest_path: Vec<FrameOut<'p>>,
 }
@@ -248,6 +354,7 @@ fn payload<'p>(profile: &'p Profile, place: &Payload) -> PayloadOut<'p> {
         alloc_space: place.alloc_space,
         bytes_per_call: place.per_call(),
         inuse_space: place.inuse_space,
+        ended_inuse_space: place.gone_space,
         temporary_space: place.temporary_space,
         largest_path: frames(profile, place.heaviest),
     }

@@ -8,9 +8,11 @@ mod flamegraph;
 mod folded;
 mod group;
 mod json;
+mod narrow;
 mod page;
 mod path;
 mod payload;
+mod program;
 pub mod sanitize;
 mod select;
 mod text;
@@ -18,6 +20,8 @@ pub mod units;
 
 #[cfg(test)]
 mod golden;
+
+use std::borrow::Cow;
 
 use thiserror::Error;
 
@@ -80,11 +84,23 @@ pub struct Options {
     pub colour: bool,
     /// Columns of the text report.
     pub width: usize,
+    /// Only the process of this pid.
+    pub process: Option<u32>,
+    /// Call paths of each process, not merged over processes.
+    pub per_process: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ledger: Ledger::Heap, value: None, top: 10, colour: false, width: DEFAULT_WIDTH }
+        Self {
+            ledger: Ledger::Heap,
+            value: None,
+            top: 10,
+            colour: false,
+            width: DEFAULT_WIDTH,
+            process: None,
+            per_process: false,
+        }
     }
 }
 
@@ -99,6 +115,14 @@ pub enum RenderError {
         /// The number asked for.
         value: Value,
     },
+    /// The process that is asked for is not in the profile.
+    #[error("no process {pid} in this profile: it has {known}")]
+    NoSuchProcess {
+        /// The pid asked for.
+        pid: u32,
+        /// Pids that are there.
+        known: String,
+    },
     /// The flamegraph library refused.
     #[error("cannot draw the flamegraph: {0}; `--format folded` gives the same data as text")]
     Flamegraph(String),
@@ -110,8 +134,14 @@ pub enum RenderError {
 /// Renders a profile.
 ///
 /// # Errors
-/// [`RenderError::NoSuchValue`] if the ledger does not have the number asked for.
+/// [`RenderError::NoSuchValue`] if the ledger does not have the number asked for, [`RenderError::NoSuchProcess`] if
+/// the profile does not have the process.
 pub fn render(profile: &Profile, format: Format, options: &Options) -> Result<String, RenderError> {
+    let profile = match options.process {
+        Some(pid) => Cow::Owned(narrow::only(profile, pid)?),
+        None => Cow::Borrowed(profile),
+    };
+    let profile = profile.as_ref();
     match format {
         Format::Text => text::render(profile, options),
         Format::Flamegraph => flamegraph::render(profile, options),

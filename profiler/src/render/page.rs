@@ -30,6 +30,11 @@ impl Page {
         Self { text: String::new(), width, colour }
     }
 
+    /// Columns to the right of `column`.
+    pub(super) fn room(&self, column: usize) -> usize {
+        self.width.saturating_sub(column)
+    }
+
     pub(super) fn finish(self) -> String {
         self.text
     }

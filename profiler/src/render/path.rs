@@ -10,6 +10,9 @@ pub(super) const NAME_COLUMNS: usize = 48;
 /// Files that are named like a thousand others are told with their folder.
 const NAMELESS: [&str; 2] = ["__init__.py", "__main__.py"];
 
+/// Stands for the file of code whose file could not be read.
+const NO_FILE: &str = "a file not known";
+
 /// The short names of one profile: a file of the user's own code is told by its last parts, as many as tell it
 /// from the others.
 pub(super) struct Names<'p> {
@@ -29,7 +32,9 @@ impl<'p> Names<'p> {
     pub(super) fn code(&self, frame: &Frame) -> String {
         match frame.kind {
             FrameKind::Marker => self.marker(frame),
-            FrameKind::Native => format!("{} in {}", self.function(frame), self.file(frame)),
+            _ if frame.kind == FrameKind::Native || self.known_file(frame).is_none() => {
+                format!("{} in {}", self.function(frame), self.file(frame))
+            }
             _ => format!("{} {}", self.place(frame), self.function(frame)),
         }
     }
@@ -44,9 +49,10 @@ impl<'p> Names<'p> {
 
     /// `app.py:21`
     pub(super) fn place(&self, frame: &Frame) -> String {
-        match frame.line {
-            0 => self.file(frame),
-            line => format!("{}:{line}", self.file(frame)),
+        match (self.known_file(frame), frame.line) {
+            (None, _) => NO_FILE.to_owned(),
+            (Some(file), 0) => file,
+            (Some(file), line) => format!("{file}:{line}"),
         }
     }
 
@@ -60,17 +66,26 @@ impl<'p> Names<'p> {
     }
 
     fn file(&self, frame: &Frame) -> String {
+        self.known_file(frame).unwrap_or_else(|| NO_FILE.to_owned())
+    }
+
+    /// The file's short name; `None` if there is no text of it, or one that says why there is none.
+    fn known_file(&self, frame: &Frame) -> Option<String> {
         let full = self.profile.text(frame.file);
         let short = match frame.kind {
             FrameKind::Own => self.own.get(&frame.file).map_or(full, String::as_str),
             FrameKind::Package | FrameKind::Stdlib => within_library(full),
             FrameKind::Native | FrameKind::Marker => last_parts(full, 1),
         };
-        or_unknown(&sanitize::name(short, self.columns), "file")
+        let is_reason = full.starts_with("[unknown: ") && full.ends_with(']');
+        (!is_reason && !short.trim().is_empty()).then(|| sanitize::name(short, self.columns))
     }
 
     /// The package or module that library code belongs to: `flask`, `json`, `libz.so.1`.
     pub(super) fn package(&self, frame: &Frame) -> String {
+        if self.known_file(frame).is_none() {
+            return NO_FILE.to_owned();
+        }
         let full = self.profile.text(frame.file);
         let package = match frame.kind {
             FrameKind::Native | FrameKind::Marker => last_parts(full, 1),
@@ -166,8 +181,8 @@ mod tests {
         let expected = ["app.py:7 f", "a/views.py:7 f", "b/views.py:7 f", "shop/__init__.py:7 f"];
         assert_eq!(code(FrameKind::Own, &files), expected);
         assert_eq!(
-            code(FrameKind::Own, &["<string>", "app.py", "/app.py", ""]),
-            ["<string>:7 f", "app.py:7 f", "/app.py:7 f", "unknown file:7 f"]
+            code(FrameKind::Own, &["<string>", "app.py", "/app.py", "", "[unknown: memory cannot be read]"]),
+            ["<string>:7 f", "app.py:7 f", "/app.py:7 f", "f in a file not known", "f in a file not known"]
         );
     }
 

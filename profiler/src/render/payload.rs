@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::group::recognized;
 use super::path::{NAME_COLUMNS, Names};
+use crate::profile::tree::counted;
 use crate::profile::{BlockRow, Frame, FrameId, FrameKind, Profile, StackId};
 
 /// A place is listed from this size of its largest block on, bytes.
@@ -28,6 +29,8 @@ pub(super) struct Payload {
     pub alloc_space: u64,
     /// Of these, bytes still live.
     pub inuse_space: u64,
+    /// Of these, bytes that were live when their process ended.
+    pub gone_space: u64,
     /// Of these, bytes given back within 100 ms.
     pub temporary_space: u64,
     /// The call path with the largest block or burst.
@@ -37,12 +40,14 @@ pub(super) struct Payload {
 /// The places with a large block or burst, largest first.
 pub(super) fn payloads(profile: &Profile) -> Vec<Payload> {
     let labels = Labels::new(profile);
+    let counted = counted(profile);
+    let counts = |row: &BlockRow| counted.get(row.process as usize).copied().unwrap_or(true);
     let mut places: HashMap<_, Payload> = HashMap::new();
     for row in &profile.blocks {
         let frame = recognized(profile, row.stack);
         let label = labels.of(profile, row.stack);
         let line = frame.and_then(|id| profile.frame(id)).map(|frame| (frame.file, frame.function, frame.line));
-        places.entry((line, label)).or_insert_with(|| Payload::new(frame, label, row.stack)).add(row);
+        places.entry((line, label)).or_insert_with(|| Payload::new(frame, label, row.stack)).add(row, counts(row));
     }
     for place in places.values_mut() {
         place.burst = place.burst.max(place.inuse_space);
@@ -63,12 +68,13 @@ impl Payload {
             alloc_objects: 0,
             alloc_space: 0,
             inuse_space: 0,
+            gone_space: 0,
             temporary_space: 0,
             heaviest,
         }
     }
 
-    fn add(&mut self, row: &BlockRow) {
+    fn add(&mut self, row: &BlockRow, counts: bool) {
         if row.largest.max(row.peak_space) > self.size() {
             self.heaviest = row.stack;
         }
@@ -76,7 +82,8 @@ impl Payload {
         self.burst = self.burst.max(row.peak_space);
         self.alloc_objects = self.alloc_objects.saturating_add(row.alloc_objects);
         self.alloc_space = self.alloc_space.saturating_add(row.alloc_space);
-        self.inuse_space = self.inuse_space.saturating_add(row.inuse_space);
+        let live = if counts { &mut self.inuse_space } else { &mut self.gone_space };
+        *live = live.saturating_add(row.inuse_space);
         self.temporary_space = self.temporary_space.saturating_add(row.temporary_space);
     }
 
@@ -91,7 +98,7 @@ impl Payload {
 
     /// Bytes given back during the trace.
     pub(super) fn freed_space(&self) -> u64 {
-        self.alloc_space.saturating_sub(self.inuse_space)
+        self.alloc_space.saturating_sub(self.inuse_space).saturating_sub(self.gone_space)
     }
 }
 

@@ -6,18 +6,23 @@ use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Replaces every character that is not seen, or that changes how others are seen, by its number: `\u{1b}`.
+/// Replaces every character that is not seen, or that changes how others are seen, by its number: `\u{1b}`; ends of
+/// lines and tabs as programmers write them: `\n`.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for letter in text.chars() {
-        if is_hidden(letter) {
-            // Writing to a String does not fail.
-            let _ = write!(out, "\\u{{{:x}}}", u32::from(letter));
-        } else {
-            out.push(letter);
+        match letter {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            _ if is_hidden(letter) => {
+                // Writing to a String does not fail.
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(letter));
+            }
+            _ => out.push(letter),
         }
     }
     Cow::Owned(out)
@@ -79,7 +84,7 @@ mod tests {
     #[test]
     fn escape_codes_and_direction_marks_are_seen() {
         assert_eq!(visible("a\x1b[31mb"), "a\\u{1b}[31mb");
-        assert_eq!(visible("a\u{202e}b\u{2066}\n\r\t"), "a\\u{202e}b\\u{2066}\\u{a}\\u{d}\\u{9}");
+        assert_eq!(visible("a\u{202e}b\u{2066}\n\r\t"), "a\\u{202e}b\\u{2066}\\n\\r\\t");
         assert_eq!(visible("größe_名前"), "größe_名前");
     }
 

@@ -1,6 +1,11 @@
-//! Picks a ledger's number for each call path. What a ledger does not count is an error, not a zero.
+//! Picks a ledger's number for each call path. What a ledger does not count is an error, not a zero. What survived in a
+//! process that ended is no number of the report: it went with the process.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::{Ledger, RenderError, Value};
+use crate::profile::tree::counted;
 use crate::profile::{BlockRow, MappingRow, PoolRow, Profile, StackId};
 
 /// A call path and its number.
@@ -30,7 +35,27 @@ pub(super) fn rows(profile: &Profile, ledger: Ledger, value: Value) -> Result<Ve
         Ledger::Mapping => profile.mappings.iter().map(|row| mapping_row(row, value)).collect(),
     };
     rows.retain(|row| row.value > 0);
+    if matches!(value, Value::InuseSpace | Value::InuseObjects) {
+        let counted = counted(profile);
+        rows.retain(|row| counted.get(row.process as usize).copied().unwrap_or(true));
+    }
     Ok(rows)
+}
+
+/// The processes with the largest sums, at most `most`, and how many more have rows; the first list of rows weighs
+/// more than the next.
+pub(super) fn biggest(lists: &[Vec<Row>], most: usize) -> (Vec<u32>, usize) {
+    let mut sums: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    for (list, rows) in lists.iter().enumerate() {
+        for row in rows {
+            let sum = &mut sums.entry(row.process).or_insert_with(|| vec![0; lists.len()])[list];
+            *sum = sum.saturating_add(row.value);
+        }
+    }
+    let mut processes: Vec<(Vec<u64>, u32)> = sums.into_iter().map(|(process, sums)| (sums, process)).collect();
+    processes.sort_by_key(|(sums, process)| (Reverse(sums.clone()), *process));
+    let more = processes.len().saturating_sub(most);
+    (processes.into_iter().take(most).map(|(_, process)| process).collect(), more)
 }
 
 fn heap_rows(profile: &Profile, value: Value) -> Vec<Row> {

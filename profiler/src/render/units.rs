@@ -37,7 +37,12 @@ pub fn count(count: u64) -> String {
 
 /// A count and its noun: "1 block", "2 blocks".
 pub fn counted(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{ending}", count(number))
 }
 
 /// A share: "12.3 %". Never rounded to nothing or to all: "<0.1 %", ">99.9 %".
@@ -61,6 +66,16 @@ pub fn rough_share(part: u64, whole: u64) -> String {
         _ if percent > 0.0 && percent < 1.0 => "less than 1 %".to_owned(),
         _ if part < whole && percent >= 99.5 => "over 99 %".to_owned(),
         _ => format!("{percent:.0} %"),
+    }
+}
+
+/// A short time: "0.3 ms", "4 ms".
+pub fn time_us(us: u64) -> String {
+    match us {
+        0 => "0 ms".to_owned(),
+        1..100 => "<0.1 ms".to_owned(),
+        100..1000 => format!("0.{} ms", us / 100),
+        _ => time_ms(us / 1000),
     }
 }
 
@@ -114,7 +129,9 @@ mod tests {
         assert_eq!(count(123), "123");
         assert_eq!(counted(1, "block"), "1 block");
         assert_eq!(counted(0, "block"), "0 blocks");
+        assert_eq!(counted(2, "process"), "2 processes");
         assert_eq!(time_ms(999), "999 ms");
+        assert_eq!([0, 99, 340, 4_200].map(time_us), ["0 ms", "<0.1 ms", "0.3 ms", "4 ms"]);
         assert_eq!(time_ms(30_040), "30.0 s");
         assert_eq!(time_ms(725_000), "12 min 5 s");
         assert_eq!(time_ms(11_220_000), "3 h 7 min");

@@ -68,6 +68,8 @@ impl Recording {
         let mut tree = Tree::new(follow | if args.native { process_flags::NATIVE } else { 0 });
         let hold = if launched.is_some() { process_flags::HOLD_AT_EXIT } else { 0 };
         let found: Vec<Pid> = targets.iter().map(|target| target.identity.pid).collect();
+        // A report without its cost is still a report, and says so.
+        let costs = kernel.calibrate().unwrap_or_default();
         let began = Instant::now();
         for target in targets {
             let (pid, many) = (target.identity.pid, found.len() > 1);
@@ -79,6 +81,8 @@ impl Recording {
         }
         let quality = recorder.quality_mut();
         quality.attach_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(0);
+        quality.hit_cost_ns = costs.hit_ns;
+        quality.return_cost_ns = costs.return_ns;
         quality.links = kernel.link_kind().describe().to_owned();
         if let Some(launched) = &mut launched {
             launched.let_go().map_err(|error| Failure::cannot_observe(format!("cannot start the program: {error}")))?;

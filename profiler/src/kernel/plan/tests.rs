@@ -62,7 +62,7 @@ fn probes_every_interpreter_at_hand() {
         for name in ["malloc", "calloc", "realloc", "reallocarray", "posix_memalign", "free"] {
             assert!(point(&plan, name).image_path.ends_with("libc.so.6"), "{program:?} {name}");
         }
-        for name in ["code_dealloc", "Py_FinalizeEx", "_exit"] {
+        for name in ["code_dealloc", "Py_FinalizeEx", "Py_Exit", "_exit"] {
             assert!(!point(&plan, name).wants_return());
         }
         let pools = plan.points.iter().any(|point| point.function == Function::PoolOpen);

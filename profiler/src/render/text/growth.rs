@@ -1,5 +1,6 @@
 //! What grew, ledger by ledger. The ledgers overlap and are never added together.
 
+use crate::profile::tree::Tree;
 use crate::profile::view::HeapTotals;
 use crate::profile::{MappingOrigin, Profile};
 use crate::render::page::{Page, words};
@@ -8,16 +9,11 @@ use crate::render::units::{bytes, change, count, counted, rough_share};
 const NAME_COLUMNS: usize = 24;
 const VALUE_COLUMNS: usize = 11;
 
-pub(super) fn write(page: &mut Page, profile: &Profile) {
+pub(super) fn write(page: &mut Page, profile: &Profile, tree: &Tree) {
     page.heading("What grew, by ledger");
-    let several = profile.processes.len() > 1;
-    for process in &profile.processes {
-        let name = if several { format!("RSS of {}", process.pid) } else { "RSS".to_owned() };
-        let note = format!("from {} to {}", bytes(process.rss_start), bytes(process.rss_end));
-        line(page, &name, &change(process.rss_start, process.rss_end), &note);
-    }
-    write_heap(page, &profile.heap_totals());
-    write_mappings(page, profile);
+    write_rss(page, profile, tree);
+    write_heap(page, profile, tree);
+    write_mappings(page, profile, tree);
     if !profile.pools.is_empty() {
         page.sentence(
             "Small objects (up to 512 bytes) are counted as they stand at the end; how many were made and given back \
@@ -26,8 +22,23 @@ pub(super) fn write(page: &mut Page, profile: &Profile) {
     }
 }
 
-fn write_heap(page: &mut Page, heap: &HeapTotals) {
-    if *heap == HeapTotals::default() {
+fn write_rss(page: &mut Page, profile: &Profile, tree: &Tree) {
+    let ((before, start), (after, end)) = (tree.rss_at_start(profile), tree.rss_at_end(profile));
+    let [from, to] = [start, end].map(bytes);
+    match profile.processes.len() {
+        0 => (),
+        1 => line(page, "RSS", &change(start, end), &format!("from {from} to {to}")),
+        _ => {
+            let note =
+                format!("from {from} in {} to {to} in {}", counted(before, "process"), counted(after, "process"));
+            line(page, "RSS of the tree", &change(start, end), &format!("{note}; shared pages count in each"));
+        }
+    }
+}
+
+fn write_heap(page: &mut Page, profile: &Profile, tree: &Tree) {
+    let (all, heap) = (profile.heap_totals(), profile.heap_totals_of(|process| tree.counts(process)));
+    if all == HeapTotals::default() {
         line(page, "heap", "nothing", "was allocated during the trace");
         return;
     }
@@ -40,34 +51,39 @@ fn write_heap(page: &mut Page, heap: &HeapTotals) {
         _ => format!("in {}{small}", counted(heap.inuse_objects, "block")),
     };
     line(page, "heap: surviving", &bytes(heap.surviving_space()), &surviving);
-    let blocks = format!("in {}", counted(heap.alloc_objects, "block"));
-    line(page, "heap: allocated", &bytes(heap.alloc_space), &blocks);
+    if tree.gone() > 0 {
+        line(page, "heap: of ended processes", &bytes(tree.gone()), "live when their process ended: gone with it");
+    }
+    let blocks = format!("in {}", counted(all.alloc_objects, "block"));
+    line(page, "heap: allocated", &bytes(all.alloc_space), &blocks);
     let freed = format!(
         "{} of the bytes allocated, {} within 100 ms",
-        rough_share(heap.freed_space(), heap.alloc_space),
-        rough_share(heap.temporary_space, heap.alloc_space)
+        rough_share(all.freed_space(), all.alloc_space),
+        rough_share(all.temporary_space, all.alloc_space)
     );
-    line(page, "heap: given back", &bytes(heap.freed_space()), &freed);
+    line(page, "heap: given back", &bytes(all.freed_space()), &freed);
 }
 
-fn write_mappings(page: &mut Page, profile: &Profile) {
+fn write_mappings(page: &mut Page, profile: &Profile, tree: &Tree) {
     let all = profile.mapping_totals(None);
     if profile.mappings.is_empty() {
         line(page, "mapping", "nothing", "was mapped during the trace");
         return;
     }
+    let still = profile.mapping_totals_of(None, |process| tree.counts(process));
     let note = format!("still mapped; {} asked for", bytes(all.alloc_space));
-    line(page, "mapping", &bytes(all.inuse_space), &note);
+    line(page, "mapping", &bytes(still.inuse_space), &note);
     for (origin, name) in ORIGINS {
         let totals = profile.mapping_totals(Some(origin));
         if totals.alloc_objects > 0 || totals.alloc_space > 0 {
+            let still = profile.mapping_totals_of(Some(origin), |process| tree.counts(process));
             let note = format!(
                 "in {}; {} in {} asked for",
-                counted(totals.inuse_objects, "mapping"),
+                counted(still.inuse_objects, "mapping"),
                 bytes(totals.alloc_space),
                 count(totals.alloc_objects)
             );
-            line(page, &format!("  {name}"), &bytes(totals.inuse_space), &note);
+            line(page, &format!("  {name}"), &bytes(still.inuse_space), &note);
         }
     }
 }

@@ -5,20 +5,25 @@ mod paths;
 mod payloads;
 mod process;
 mod quality;
+mod tree;
 
 use super::page::Page;
 use super::path::{NAME_COLUMNS, Names};
 use super::{Options, RenderError};
 use crate::profile::Profile;
+use crate::profile::tree::Tree;
 
 /// Renders the profile.
 pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, RenderError> {
     let names = Names::new(profile, NAME_COLUMNS);
     let mut page = Page::new(options.width, options.colour);
-    process::write(&mut page, profile);
-    growth::write(&mut page, profile);
-    for value in options.values() {
-        paths::write(&mut page, profile, &names, options, value)?;
+    let tree = Tree::new(profile);
+    process::write(&mut page, profile, options, &tree);
+    growth::write(&mut page, profile, &tree);
+    if options.per_process {
+        paths::write_each(&mut page, profile, &names, options)?;
+    } else {
+        paths::write(&mut page, profile, &names, options)?;
     }
     payloads::write(&mut page, profile, &names, options.top);
     quality::write(&mut page, profile);

@@ -5,33 +5,86 @@ use crate::render::chain::Chain;
 use crate::render::group::{Group, by_line};
 use crate::render::page::{Page, words};
 use crate::render::path::Names;
+use crate::render::select::{self, Row};
 use crate::render::units::{bytes, count, counted, share};
-use crate::render::{Ledger, Options, RenderError, Value, select};
+use crate::render::{Ledger, Options, RenderError, Value, program};
 
 /// Columns before the lines below an entry's first.
 const INDENT: usize = 6;
 
+/// Most processes whose call paths are listed one by one.
+const MOST_PROCESSES: usize = 5;
+
+/// The top call paths of all processes together.
 pub(super) fn write(
     page: &mut Page,
     profile: &Profile,
     names: &Names<'_>,
     options: &Options,
-    value: Value,
 ) -> Result<(), RenderError> {
-    let rows = select::rows(profile, options.ledger, value)?;
-    let groups = by_line(profile, &rows);
-    page.heading(&format!("Top call paths by {} ({})", value.in_words(), scope(options.ledger, value)));
-    if groups.is_empty() {
-        page.sentence(nothing(options.ledger, value));
-        return Ok(());
+    for value in options.values() {
+        let rows = select::rows(profile, options.ledger, value)?;
+        let list = List { profile, names, options, value, spread: profile.processes.len() > 1 };
+        list.write(page, &format!("Top call paths by {}", list.in_words()), &rows);
     }
-    let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
-    for (index, group) in groups.iter().take(options.top).enumerate() {
-        let entry = Entry { profile, names, ledger: options.ledger, value, total };
-        entry.write(page, index + 1, group);
-    }
-    write_rest(page, &groups, options.top, value, total);
     Ok(())
+}
+
+/// The top call paths of the biggest processes, one by one.
+pub(super) fn write_each(
+    page: &mut Page,
+    profile: &Profile,
+    names: &Names<'_>,
+    options: &Options,
+) -> Result<(), RenderError> {
+    let values = options.values();
+    let rows =
+        values.iter().map(|value| select::rows(profile, options.ledger, *value)).collect::<Result<Vec<_>, _>>()?;
+    let (processes, more) = select::biggest(&rows, MOST_PROCESSES);
+    for index in &processes {
+        let process = profile.processes.get(*index as usize).map_or("unknown".to_owned(), program::named);
+        for (value, rows) in values.iter().zip(&rows) {
+            let rows: Vec<Row> = rows.iter().filter(|row| row.process == *index).copied().collect();
+            let list = List { profile, names, options, value: *value, spread: false };
+            list.write(page, &format!("Process {process}: top call paths by {}", list.in_words()), &rows);
+        }
+    }
+    if more > 0 {
+        page.sentence(&format!("and {}; --process PID shows one", counted(more as u64, "more process")));
+    }
+    Ok(())
+}
+
+/// A list of call paths.
+struct List<'a> {
+    profile: &'a Profile,
+    names: &'a Names<'a>,
+    options: &'a Options,
+    value: Value,
+    /// Say in how many processes.
+    spread: bool,
+}
+
+impl List<'_> {
+    fn in_words(&self) -> String {
+        format!("{} ({})", self.value.in_words(), scope(self.options.ledger, self.value))
+    }
+
+    fn write(&self, page: &mut Page, title: &str, rows: &[Row]) {
+        let Self { profile, names, options, value, spread } = *self;
+        let groups = by_line(profile, rows);
+        page.heading(title);
+        if groups.is_empty() {
+            page.sentence(nothing(options.ledger, value));
+            return;
+        }
+        let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
+        for (index, group) in groups.iter().take(options.top).enumerate() {
+            let entry = Entry { profile, names, ledger: options.ledger, value, total, spread };
+            entry.write(page, index + 1, group);
+        }
+        write_rest(page, &groups, options.top, value, total);
+    }
 }
 
 fn scope(ledger: Ledger, value: Value) -> &'static str {
@@ -57,6 +110,7 @@ struct Entry<'a> {
     ledger: Ledger,
     value: Value,
     total: u64,
+    spread: bool,
 }
 
 impl Entry<'_> {
@@ -83,7 +137,7 @@ impl Entry<'_> {
         let blocks = (group.blocks > 0).then(|| counted(group.blocks, noun));
         let small = (group.small > 0).then(|| counted(group.small, "small object"));
         let space = (!self.value.is_space()).then(|| bytes(group.space));
-        let processes = (group.processes.len() > 1).then(|| format!("in {} processes", group.processes.len()));
+        let processes = self.spread.then(|| self.processes(group));
         let counts: Vec<String> = [blocks, small, space, processes].into_iter().flatten().collect();
         let counts = counts.join(", ");
         if group.paths.len() < 2 {
@@ -95,6 +149,17 @@ impl Entry<'_> {
             number(self.value, group.heaviest().1)
         );
         if counts.is_empty() { heaviest } else { format!("{counts}; {heaviest}") }
+    }
+
+    /// `in process 4711`, `in 3 processes, most in 4711`
+    fn processes(&self, group: &Group) -> String {
+        let pid = |(index, _): &(u32, u64)| self.profile.processes.get(*index as usize).map(|process| process.pid);
+        let processes = group.by_process();
+        let most = processes.first().and_then(pid).map_or("unknown".to_owned(), |pid| pid.to_string());
+        match processes.len() {
+            1 => format!("in process {most}"),
+            several => format!("in {} processes, most in {most}", count(several as u64)),
+        }
     }
 }
 

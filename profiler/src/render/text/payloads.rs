@@ -41,27 +41,36 @@ fn write_place(page: &mut Page, profile: &Profile, names: &Names<'_>, rank: usiz
 
 /// "all given back", "97 % given back, 40 % within 100 ms", "kept".
 fn fate(place: &Payload) -> String {
+    let gone = match place.gone_space {
+        0 => String::new(),
+        gone => format!("{} gone with its process", bytes(gone)),
+    };
+    let kept = match place.inuse_space {
+        0 => gone,
+        kept if gone.is_empty() => format!("{} surviving", bytes(kept)),
+        kept => format!("{} surviving, {gone}", bytes(kept)),
+    };
     let freed = place.freed_space();
     if freed == 0 {
-        return format!("kept: {} surviving", bytes(place.inuse_space));
+        return format!("kept: {kept}");
     }
     let soon = match place.temporary_space {
         0 => String::new(),
         temporary if temporary >= freed => ", within 100 ms".to_owned(),
         temporary => format!(", {} within 100 ms", rough_share(temporary, place.alloc_space)),
     };
-    if place.inuse_space == 0 {
+    if kept.is_empty() {
         return format!("all given back{soon}");
     }
     let share = rough_share(freed, place.alloc_space);
-    format!("{share} given back{soon}; {} surviving", bytes(place.inuse_space))
+    format!("{share} given back{soon}; {kept}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(alloc_space: u64, inuse_space: u64, temporary_space: u64, expected: &str) {
+    fn check(alloc_space: u64, [inuse_space, gone_space]: [u64; 2], temporary_space: u64, expected: &str) {
         let place = Payload {
             frame: None,
             label: None,
@@ -70,6 +79,7 @@ mod tests {
             alloc_objects: 1,
             alloc_space,
             inuse_space,
+            gone_space,
             temporary_space,
             heaviest: 0,
         };
@@ -78,10 +88,12 @@ mod tests {
 
     #[test]
     fn whether_bytes_come_back_is_one_phrase() {
-        check(100, 0, 0, "all given back");
-        check(100, 0, 100, "all given back, within 100 ms");
-        check(100, 0, 40, "all given back, 40 % within 100 ms");
-        check(100, 3, 40, "97 % given back, 40 % within 100 ms; 3 B surviving");
-        check(100, 100, 0, "kept: 100 B surviving");
+        check(100, [0, 0], 0, "all given back");
+        check(100, [0, 0], 100, "all given back, within 100 ms");
+        check(100, [0, 0], 40, "all given back, 40 % within 100 ms");
+        check(100, [3, 0], 40, "97 % given back, 40 % within 100 ms; 3 B surviving");
+        check(100, [100, 0], 0, "kept: 100 B surviving");
+        check(100, [30, 70], 0, "kept: 30 B surviving, 70 B gone with its process");
+        check(100, [0, 70], 0, "30 % given back; 70 B gone with its process");
     }
 }

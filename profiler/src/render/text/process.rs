@@ -2,22 +2,31 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::tree;
+use crate::profile::tree::Tree;
 use crate::profile::{End, Process, Profile, Trace};
 use crate::render::page::Page;
-use crate::render::{sanitize, units};
+use crate::render::{Options, sanitize, units};
 
 /// Shorter traces say little about growth that follows jobs or traffic, ms.
 const SHORT_MS: u64 = 5_000;
 /// Last second that fits four digits of a year: a damaged clock must not stop a report.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-pub(super) fn write(page: &mut Page, profile: &Profile) {
-    for process in &profile.processes {
-        page.heading(&format!("Process {}", process.pid));
-        write_process(page, process);
+pub(super) fn write(page: &mut Page, profile: &Profile, options: &Options, processes: &Tree) {
+    match profile.processes.as_slice() {
+        [] => (),
+        [process] => {
+            page.heading(&format!("Process {}", process.pid));
+            write_process(page, process);
+        }
+        _ => tree::write(page, profile, processes),
     }
     page.heading("Trace");
     write_trace(page, &profile.trace);
+    if let Some(pid) = options.process {
+        page.fact("note", &format!("shows process {pid} only; the quality of the trace is that of all its processes"));
+    }
 }
 
 fn write_process(page: &mut Page, process: &Process) {

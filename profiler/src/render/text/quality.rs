@@ -4,13 +4,14 @@ use crate::profile::Profile;
 use crate::profile::quality::{Count, CountClass, Quality};
 use crate::render::page::{Page, words};
 use crate::render::sanitize;
-use crate::render::units::{count, share, time_ms};
+use crate::render::units::{count, counted, share, time_ms, time_us};
 
 pub(super) fn write(page: &mut Page, profile: &Profile) {
     let quality = &profile.quality;
     page.heading("Quality of this trace");
     write_seen(page, quality);
     write_losses(page, quality);
+    write_gaps(page, profile);
     if let Some(ms) = quality.pools_read_before_end_ms.filter(|_| !profile.pools.is_empty()) {
         page.fact("small objects", &format!("read {} before the end: the last changes are missing", time_ms(ms)));
     }
@@ -55,6 +56,29 @@ const CLASSES: [(CountClass, &str); 4] = [
 fn write_loss(page: &mut Page, class: &str, loss: &Count) {
     let first = format!("  {class:<12}{:>12}  ", count(loss.value));
     page.pieces(&first, 28, &words(&sanitize::name(&loss.meaning, 400)));
+}
+
+/// How long the processes that came during the trace ran without probes.
+fn write_gaps(page: &mut Page, profile: &Profile) {
+    let came = profile.processes.iter().filter(|process| process.seen_at_ms > 0 || process.unprobed_us > 0);
+    let mut gaps: Vec<u64> = came.map(|process| process.unprobed_us).collect();
+    gaps.sort_unstable();
+    let Some(longest) = gaps.last().copied() else {
+        return;
+    };
+    let median = gaps[gaps.len() / 2];
+    let were = if gaps.len() == 1 { "was" } else { "were" };
+    let came = format!("{} {were} forked or executed during the trace", counted(gaps.len() as u64, "process"));
+    let gap = match (longest, gaps.len()) {
+        (0, _) => "probes were on from the start".to_owned(),
+        (gap, 1) => format!("probes were on after {}; what it allocated before is not counted", time_us(gap)),
+        _ => format!(
+            "probes were on after {} (median), {} (longest); what they allocated before is not counted",
+            time_us(median),
+            time_us(longest)
+        ),
+    };
+    page.fact("new processes", &format!("{came}; {gap}"));
 }
 
 fn write_cost(page: &mut Page, profile: &Profile) {

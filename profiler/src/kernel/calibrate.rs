@@ -1,0 +1,200 @@
+//! What a probe hit costs on this machine: measured at the start of a trace on a child of our own.
+//!
+//! The child runs short rounds of malloc and free when told to; it is timed without probes, with probes at the entries,
+//! and with malloc's return taken. The programs do nothing there, so that what is measured is the trap; what the real
+//! ones do is timed as they run (`Counter::BodyNanos`).
+
+use std::hint::black_box;
+use std::io::{self, Read as _, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+
+use aya::Ebpf;
+use profiler_common::probe::Function;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::plan::{ProbePlan, Target};
+use super::programs::Programs;
+use super::release::Release;
+use super::site::{Placement, SiteRules};
+use super::{KernelError, ProbePoint, links};
+use crate::process::image::Image;
+use crate::process::memory::ProcessMemory;
+use crate::process::{Pid, maps};
+
+/// The hidden subcommand of the child.
+pub const SUBCOMMAND: &str = "__calibrate";
+
+/// Calls of malloc, and of free, in a round: long against the clock, short against a time slice.
+const PAIRS: u64 = 256;
+
+/// Rounds of each kind; the first of them warms up and does not count.
+const ROUNDS: usize = 12;
+
+/// What it costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Costs {
+    /// A hit at a function's entry, ns.
+    pub hit_ns: u64,
+    /// What the function's return costs in addition when it is taken, ns.
+    pub return_ns: u64,
+}
+
+/// Measures with programs that do nothing.
+pub(super) fn measure(ebpf: &mut Ebpf, idle: &Programs) -> Result<Costs, KernelError> {
+    let failed = |error: io::Error| refused(error.to_string());
+    let mut child = Subject::start().map_err(failed)?;
+    let pid = child.pid();
+    let points = points(pid)?;
+    let entries: Vec<ProbePoint> = points.iter().map(entry_only).collect();
+    let plain = child.round_ns().map_err(failed)?;
+    let mut attached = links::Links::default();
+    attached.add(pid, links::attach(idle, ebpf, pid, &entries)?);
+    let hit = child.round_ns().map_err(failed)?;
+    // Not waited for: a probe that is detached while the next is attached stays in place for both.
+    let mut detaching = std::mem::take(&mut attached);
+    detaching.drop_process(pid);
+    attached.add(pid, links::attach(idle, ebpf, pid, &points)?);
+    detaching.drop_all();
+    let taken = child.round_ns().map_err(failed)?;
+    attached.drop_all();
+    Ok(costs(plain, hit, taken))
+}
+
+/// From the time of a round without probes, with entries probed, and with malloc's return taken.
+fn costs(plain: u64, hit: u64, taken: u64) -> Costs {
+    // Each pair is a hit of malloc and one of free, and one return.
+    Costs { hit_ns: hit.saturating_sub(plain) / (2 * PAIRS), return_ns: taken.saturating_sub(hit) / PAIRS }
+}
+
+/// The sites of malloc and free in the child.
+fn points(pid: Pid) -> Result<Vec<ProbePoint>, KernelError> {
+    let failed = |error: io::Error| refused(error.to_string());
+    let regions = maps::read(pid).map_err(failed)?;
+    let memory = ProcessMemory::open(pid).map_err(failed)?;
+    let own = std::fs::read_link("/proc/self/exe").map_err(failed)?;
+    // Our own file is large, and its malloc is the C library's.
+    let libraries: Vec<_> = regions.iter().filter(|region| region.path() != Some(&own)).cloned().collect();
+    let images = Image::all(pid, &libraries);
+    let target = Target { memory: &memory, regions: &libraries, images: &images, executable: None };
+    let rules = Release::running().map_or(SiteRules::for_kernel(0, 0), Release::site_rules);
+    let plan = ProbePlan::for_process(&target, None, rules).map_err(|error| refused(error.to_string()))?;
+    let called = |point: &ProbePoint| {
+        point.function == Function::Malloc && point.name == "malloc" || point.function == Function::Free
+    };
+    let points: Vec<ProbePoint> = plan.points.into_iter().filter(called).collect();
+    if points.len() != 2 || !points.iter().any(ProbePoint::wants_return) {
+        return Err(refused("malloc and free of the C library cannot both be probed".to_owned()));
+    }
+    Ok(points)
+}
+
+fn entry_only(point: &ProbePoint) -> ProbePoint {
+    ProbePoint { placement: Placement::Call(*point.placement.site()), ..point.clone() }
+}
+
+fn refused(reason: String) -> KernelError {
+    KernelError::Refused { what: "the measurement of what a probe costs".to_owned(), reason }
+}
+
+/// The child, seen from here. It ends when its standard input does, at the latest when this is dropped.
+struct Subject {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: ChildStdout,
+}
+
+impl Subject {
+    fn start() -> io::Result<Self> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg(SUBCOMMAND)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let orders = child.stdin.take();
+        let answers = child.stdout.take().ok_or_else(|| io::Error::other("the child has no output"))?;
+        let mut subject = Self { child, orders, answers };
+        // Its libraries are mapped once it has answered.
+        subject.once()?;
+        Ok(subject)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid(self.child.id())
+    }
+
+    /// The median time of a round, ns.
+    fn round_ns(&mut self) -> io::Result<u64> {
+        let mut rounds = Vec::with_capacity(ROUNDS);
+        for _ in 0..ROUNDS {
+            rounds.push(self.once()?);
+        }
+        Ok(median(&mut rounds[1..]))
+    }
+
+    fn once(&mut self) -> io::Result<u64> {
+        let orders = self.orders.as_mut().ok_or_else(|| io::Error::other("the child has no input"))?;
+        orders.write_all(b"r")?;
+        orders.flush()?;
+        let mut answer = [0; 8];
+        self.answers.read_exact(&mut answer)?;
+        Ok(u64::from_le_bytes(answer))
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        self.orders = None;
+        // It has ended or is about to: its exit code says nothing.
+        let _ = self.child.wait();
+    }
+}
+
+fn median(values: &mut [u64]) -> u64 {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
+}
+
+/// The child's side: a round for each byte on standard input, its time in ns on standard output.
+pub fn serve() -> ExitCode {
+    let (mut orders, mut answers) = (io::stdin().lock(), io::stdout().lock());
+    let mut order = [0];
+    while orders.read_exact(&mut order).is_ok() {
+        let answer = round().to_le_bytes();
+        if answers.write_all(&answer).and_then(|()| answers.flush()).is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Calls malloc and free [`PAIRS`] times each; gives the CPU time they took.
+fn round() -> u64 {
+    let began = thread_cpu_ns();
+    for _ in 0..PAIRS {
+        drop(black_box(Vec::<u8>::with_capacity(black_box(64))));
+    }
+    thread_cpu_ns() - began
+}
+
+fn thread_cpu_ns() -> u64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_are_differences_and_never_negative() {
+        assert_eq!(costs(256, 256 * 801, 256 * 1051), Costs { hit_ns: 400, return_ns: 250 });
+        assert_eq!(costs(500, 400, 300), Costs::default());
+    }
+
+    #[test]
+    fn the_median_is_one_of_the_values() {
+        assert_eq!(median(&mut [9, 1, 5]), 5);
+        assert_eq!(median(&mut []), 0);
+    }
+}

@@ -1,0 +1,55 @@
+//! A profile of one process out of many.
+
+use super::RenderError;
+use crate::profile::{Process, Profile};
+
+/// Most pids that the error message lists.
+const MOST_LISTED: usize = 12;
+
+/// The profile with the rows of the processes of this pid only: there is more than one where the process executed
+/// another program, or where the pid was used again.
+pub(super) fn only(profile: &Profile, pid: u32) -> Result<Profile, RenderError> {
+    let kept: Vec<usize> = (0..profile.processes.len()).filter(|index| profile.processes[*index].pid == pid).collect();
+    if kept.is_empty() {
+        return Err(RenderError::NoSuchProcess { pid, known: listed(&profile.processes) });
+    }
+    let index = |old: u32| kept.binary_search(&(old as usize)).ok().and_then(|new| u32::try_from(new).ok());
+    let process = |old: usize| {
+        let mut process = profile.processes[old].clone();
+        process.parent = process.parent.and_then(index);
+        process
+    };
+    let moved = |process: &mut u32| {
+        *process = index(*process)?;
+        Some(())
+    };
+    Ok(Profile {
+        trace: profile.trace.clone(),
+        processes: kept.iter().map(|old| process(*old)).collect(),
+        strings: profile.strings.clone(),
+        frames: profile.frames.clone(),
+        stacks: profile.stacks.clone(),
+        blocks: rows(&profile.blocks, |row| moved(&mut row.process)),
+        pools: rows(&profile.pools, |row| moved(&mut row.process)),
+        mappings: rows(&profile.mappings, |row| moved(&mut row.process)),
+        timeline: rows(&profile.timeline, |row| moved(&mut row.process)),
+        quality: profile.quality.clone(),
+    })
+}
+
+/// The rows that `renumbered` can give their new process.
+fn rows<T: Copy>(rows: &[T], renumbered: impl Fn(&mut T) -> Option<()>) -> Vec<T> {
+    let row = |row: &T| {
+        let mut row = *row;
+        renumbered(&mut row).map(|()| row)
+    };
+    rows.iter().filter_map(row).collect()
+}
+
+fn listed(processes: &[Process]) -> String {
+    let mut listed: Vec<String> = processes.iter().take(MOST_LISTED).map(|process| process.pid.to_string()).collect();
+    if processes.len() > MOST_LISTED {
+        listed.push(format!("and {} more", processes.len() - MOST_LISTED));
+    }
+    if listed.is_empty() { "none".to_owned() } else { listed.join(", ") }
+}
