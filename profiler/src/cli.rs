@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{doctor, report, trace};
+use crate::commands::{bench_probes, doctor, report, trace};
 use crate::exit::{Exit, Failure};
 use crate::kernel::calibrate;
 use crate::process::launch;
@@ -27,6 +27,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     #[command(name = crate::process::launch::SUBCOMMAND, hide = true)]
     Launch(LaunchArgs),
+    #[command(hide = true)]
+    BenchProbes(bench_probes::BenchProbesArgs),
     /// The child's side of the calibration.
     #[command(name = calibrate::SUBCOMMAND, hide = true)]
     Calibrate,
@@ -70,6 +72,7 @@ fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Trace(args) => trace::run(args),
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::command(args),
+        Command::BenchProbes(args) => bench_probes::run(args),
         Command::Launch(_) | Command::Calibrate => Ok(Exit::Fine),
     }
 }

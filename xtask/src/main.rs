@@ -25,7 +25,8 @@ cargo xtask TASK
   demo         a small service that leaks, under load, traced: prints the report and the flamegraph's path
   test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
   ci           what CI runs: format, lints, tests
-  bench        what tracing costs, as ratios; --pairs N for more than 5 pairs of runs
+  bench        what tracing costs, as ratios; --pairs N for more than 5 pairs of runs;
+               `bench soak`: what pyalloc itself takes over three minutes
   help         this text
 
 Tracing needs root: demo, test and bench use sudo where they are not run as root.

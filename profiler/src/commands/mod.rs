@@ -1,5 +1,6 @@
 //! The subcommands, one per file: what each is given, and what it does.
 
+pub mod bench_probes;
 pub mod doctor;
 pub mod report;
 pub mod trace;

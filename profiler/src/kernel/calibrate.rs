@@ -6,7 +6,7 @@
 
 use std::hint::black_box;
 use std::io::{self, Read as _, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use aya::Ebpf;
 use profiler_common::probe::Function;
@@ -19,16 +19,17 @@ use super::site::{Placement, SiteRules};
 use super::{KernelError, ProbePoint, links};
 use crate::process::image::Image;
 use crate::process::memory::ProcessMemory;
+use crate::process::subject::Subject;
 use crate::process::{Pid, maps};
 
 /// The hidden subcommand of the child.
 pub const SUBCOMMAND: &str = "__calibrate";
 
 /// Calls of malloc, and of free, in a round: long against the clock, short against a time slice.
-const PAIRS: u64 = 256;
+pub const PAIRS: u64 = 256;
 
-/// Rounds of each kind; the first of them warms up and does not count.
-const ROUNDS: usize = 12;
+/// The child knows one order.
+const ORDER: u8 = b'r';
 
 /// What it costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,20 +43,20 @@ pub struct Costs {
 /// Measures with programs that do nothing.
 pub(super) fn measure(ebpf: &mut Ebpf, idle: &Programs) -> Result<Costs, KernelError> {
     let failed = |error: io::Error| refused(error.to_string());
-    let mut child = Subject::start().map_err(failed)?;
+    let mut child = subject().map_err(failed)?;
     let pid = child.pid();
     let points = points(pid)?;
     let entries: Vec<ProbePoint> = points.iter().map(entry_only).collect();
-    let plain = child.round_ns().map_err(failed)?;
+    let plain = child.round_ns(ORDER).map_err(failed)?;
     let mut attached = links::Links::default();
     attached.add(pid, links::attach(idle, ebpf, pid, &entries)?);
-    let hit = child.round_ns().map_err(failed)?;
+    let hit = child.round_ns(ORDER).map_err(failed)?;
     // Not waited for: a probe that is detached while the next is attached stays in place for both.
     let mut detaching = std::mem::take(&mut attached);
     detaching.drop_process(pid);
     attached.add(pid, links::attach(idle, ebpf, pid, &points)?);
     detaching.drop_all();
-    let taken = child.round_ns().map_err(failed)?;
+    let taken = child.round_ns(ORDER).map_err(failed)?;
     attached.drop_all();
     Ok(costs(plain, hit, taken))
 }
@@ -66,8 +67,18 @@ fn costs(plain: u64, hit: u64, taken: u64) -> Costs {
     Costs { hit_ns: hit.saturating_sub(plain) / (2 * PAIRS), return_ns: taken.saturating_sub(hit) / PAIRS }
 }
 
+/// The child, ready for its orders.
+pub fn subject() -> io::Result<Subject> {
+    Subject::start(Command::new("/proc/self/exe").arg(SUBCOMMAND), ORDER)
+}
+
+/// The median time of a round of [`PAIRS`] calls of malloc and free, ns.
+pub fn round_ns(subject: &mut Subject) -> io::Result<u64> {
+    subject.round_ns(ORDER)
+}
+
 /// The sites of malloc and free in the child.
-fn points(pid: Pid) -> Result<Vec<ProbePoint>, KernelError> {
+pub fn points(pid: Pid) -> Result<Vec<ProbePoint>, KernelError> {
     let failed = |error: io::Error| refused(error.to_string());
     let regions = maps::read(pid).map_err(failed)?;
     let memory = ProcessMemory::open(pid).map_err(failed)?;
@@ -94,65 +105,6 @@ fn entry_only(point: &ProbePoint) -> ProbePoint {
 
 fn refused(reason: String) -> KernelError {
     KernelError::Refused { what: "the measurement of what a probe costs".to_owned(), reason }
-}
-
-/// The child, seen from here. It ends when its standard input does, at the latest when this is dropped.
-struct Subject {
-    child: Child,
-    orders: Option<ChildStdin>,
-    answers: ChildStdout,
-}
-
-impl Subject {
-    fn start() -> io::Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
-            .arg(SUBCOMMAND)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let orders = child.stdin.take();
-        let answers = child.stdout.take().ok_or_else(|| io::Error::other("the child has no output"))?;
-        let mut subject = Self { child, orders, answers };
-        // Its libraries are mapped once it has answered.
-        subject.once()?;
-        Ok(subject)
-    }
-
-    fn pid(&self) -> Pid {
-        Pid(self.child.id())
-    }
-
-    /// The median time of a round, ns.
-    fn round_ns(&mut self) -> io::Result<u64> {
-        let mut rounds = Vec::with_capacity(ROUNDS);
-        for _ in 0..ROUNDS {
-            rounds.push(self.once()?);
-        }
-        Ok(median(&mut rounds[1..]))
-    }
-
-    fn once(&mut self) -> io::Result<u64> {
-        let orders = self.orders.as_mut().ok_or_else(|| io::Error::other("the child has no input"))?;
-        orders.write_all(b"r")?;
-        orders.flush()?;
-        let mut answer = [0; 8];
-        self.answers.read_exact(&mut answer)?;
-        Ok(u64::from_le_bytes(answer))
-    }
-}
-
-impl Drop for Subject {
-    fn drop(&mut self) {
-        self.orders = None;
-        // It has ended or is about to: its exit code says nothing.
-        let _ = self.child.wait();
-    }
-}
-
-fn median(values: &mut [u64]) -> u64 {
-    values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or(0)
 }
 
 /// The child's side: a round for each byte on standard input, its time in ns on standard output.
@@ -190,11 +142,5 @@ mod tests {
     fn costs_are_differences_and_never_negative() {
         assert_eq!(costs(256, 256 * 801, 256 * 1051), Costs { hit_ns: 400, return_ns: 250 });
         assert_eq!(costs(500, 400, 300), Costs::default());
-    }
-
-    #[test]
-    fn the_median_is_one_of_the_values() {
-        assert_eq!(median(&mut [9, 1, 5]), 5);
-        assert_eq!(median(&mut []), 0);
     }
 }

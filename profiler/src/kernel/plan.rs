@@ -61,6 +61,12 @@ impl ProbePoint {
         self.placement.site().file_offset()
     }
 
+    /// The same probe on the function's first byte: only to measure what that costs.
+    pub fn at_entry(&self) -> Self {
+        let placement = self.placement.at_entry();
+        Self { placement, cookie: placement.cookie(self.function), ..self.clone() }
+    }
+
     /// Whether the function's return is probed.
     pub const fn wants_return(&self) -> bool {
         self.placement.wants_return()

@@ -2,6 +2,7 @@
 
 mod machine;
 mod pairs;
+mod soak;
 mod workloads;
 
 use std::path::Path;
@@ -14,15 +15,37 @@ use xtask::privilege::Privilege;
 use xtask::python::{self, Venv};
 
 use crate::{command, setup};
-use pairs::Pairs;
+use pairs::Rounds;
 use workloads::Bench;
 
 /// Fewer pairs than this make no median worth printing.
 const LEAST_PAIRS: usize = 5;
 
-/// Prints the machine, the cost of a probe, and the workloads' wall time traced against plain.
+/// How long `bench soak` traces, seconds.
+const SOAK_SECONDS: u64 = 180;
+
+/// Prints the machine, the cost of a probe, and the workloads' wall time traced against plain; or, for `soak`, what
+/// pyalloc itself takes over minutes.
 pub fn run(options: &[&str]) -> Result<()> {
-    let pairs = pairs_wanted(options)?;
+    match options {
+        ["soak"] => soak(SOAK_SECONDS),
+        ["soak", "--seconds", number] => {
+            soak(number.parse().with_context(|| format!("--seconds takes a number, not `{number}`"))?)
+        }
+        _ => programs(pairs_wanted(options)?),
+    }
+}
+
+fn soak(seconds: u64) -> Result<()> {
+    let privilege = Privilege::require("the bench traces a process, which")?;
+    setup::run()?;
+    let pyalloc = binary::build()?;
+    let python = python::newest()?;
+    println!("\n{}", machine::describe(&python));
+    soak::run(privilege, &pyalloc, &python, seconds)
+}
+
+fn programs(pairs: usize) -> Result<()> {
     let privilege = Privilege::require("the bench traces processes, which")?;
     setup::run()?;
     let pyalloc = binary::build()?;
@@ -31,11 +54,11 @@ pub fn run(options: &[&str]) -> Result<()> {
     let bench = Bench::new(privilege, &pyalloc, &venv)?;
 
     println!("\n{}", machine::describe(&python));
-    probes(privilege, &pyalloc)?;
-    println!("\nwall time of whole programs, traced against plain (start and end of the trace included)");
-    println!("medians of {pairs} pairs of runs, in turns; in brackets the smallest and the largest ratio\n");
+    probes(privilege, &pyalloc, &venv.python())?;
+    println!("\nwall time of whole programs, traced against plain (launched: start and end of the trace included)");
+    println!("medians of {pairs} rounds of runs, in turns; in brackets the smallest and the largest ratio\n");
     for workload in &workloads::ALL {
-        println!("{}", Pairs::measure(pairs, |side| bench.seconds(workload, side))?.row(workload.name));
+        println!("{}", Rounds::measure(pairs, |side| bench.seconds(workload, side))?.row(workload.name));
     }
     Ok(())
 }
@@ -53,7 +76,7 @@ fn pairs_wanted(options: &[&str]) -> Result<usize> {
 }
 
 /// pyalloc measures its own probes on itself: ns per malloc and free, untraced, at an emulated site and naively.
-fn probes(privilege: Privilege, pyalloc: &Path) -> Result<()> {
+fn probes(privilege: Privilege, pyalloc: &Path, python: &Path) -> Result<()> {
     let mut known = Command::new(pyalloc);
     known.args(["bench-probes", "--help"]).stdout(Stdio::null()).stderr(Stdio::null());
     if !known.status().is_ok_and(|status| status.success()) {
@@ -61,7 +84,7 @@ fn probes(privilege: Privilege, pyalloc: &Path) -> Result<()> {
         return Ok(());
     }
     println!("\ncost of a probe");
-    command::run(privilege.command(pyalloc).arg("bench-probes"))
+    command::run(privilege.command(pyalloc).arg("bench-probes").arg("--python").arg(python))
 }
 
 #[cfg(test)]

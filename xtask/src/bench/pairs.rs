@@ -1,49 +1,53 @@
-//! Pairs of runs, one with and one without: what is compared ran within seconds of each other.
+//! Rounds of runs, each with and without: what is compared ran within seconds of each other.
 
 use anyhow::Result;
 
-/// One half of a pair.
+/// How a program is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Without pyalloc.
     Plain,
-    /// Under `pyalloc trace`.
-    Traced,
+    /// By `pyalloc trace --`.
+    Launched,
+    /// By itself, with `pyalloc trace --pid` attached.
+    Attached,
 }
 
-/// Seconds of plain and traced runs, pair by pair.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Pairs(Vec<(f64, f64)>);
+/// In the order of the columns.
+const SIDES: [Side; 3] = [Side::Plain, Side::Launched, Side::Attached];
 
-impl Pairs {
-    /// Measures `count` pairs. Which side runs first alternates, so that a drift of the machine favours neither.
+/// Seconds of each side, round by round.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rounds(Vec<[f64; SIDES.len()]>);
+
+impl Rounds {
+    /// Measures `count` rounds. Which side runs first rotates, so that a drift of the machine favours none.
     pub fn measure(count: usize, mut seconds: impl FnMut(Side) -> Result<f64>) -> Result<Self> {
         // The first run reads files from the disk and compiles Python; it counts for no side.
         seconds(Side::Plain)?;
-        let mut pairs = Vec::with_capacity(count);
-        for index in 0..count {
-            if index % 2 == 0 {
-                let plain = seconds(Side::Plain)?;
-                pairs.push((plain, seconds(Side::Traced)?));
-            } else {
-                let traced = seconds(Side::Traced)?;
-                pairs.push((seconds(Side::Plain)?, traced));
+        let mut rounds = Vec::with_capacity(count);
+        for first in 0..count {
+            let mut round = [0.0; SIDES.len()];
+            for turn in 0..SIDES.len() {
+                let index = (first + turn) % SIDES.len();
+                round[index] = seconds(SIDES[index])?;
             }
+            rounds.push(round);
         }
-        Ok(Self(pairs))
+        Ok(Self(rounds))
     }
 
-    /// One line of the table. The ratio is the median of the pairs' ratios, not the ratio of the medians.
+    /// One line of the table. A ratio is the median of the rounds' ratios, not the ratio of the medians.
     pub fn row(&self, name: &str) -> String {
-        let plain = median(self.0.iter().map(|pair| pair.0));
-        let traced = median(self.0.iter().map(|pair| pair.1));
-        let ratios: Vec<f64> = self.0.iter().map(|(plain, traced)| traced / plain).collect();
+        let plain = median(self.0.iter().map(|round| round[0]));
+        format!("{name:<16} plain {plain:6.2} s   launched {}   attached {}", self.ratio(1), self.ratio(2))
+    }
+
+    fn ratio(&self, side: usize) -> String {
+        let ratios: Vec<f64> = self.0.iter().map(|round| round[side] / round[0]).collect();
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let most = ratios.iter().copied().fold(0.0, f64::max);
-        let ratio = median(ratios.into_iter());
-        format!(
-            "{name:<16} plain {plain:6.2} s   traced {traced:6.2} s   traced/plain {ratio:5.2} ({least:.2} to {most:.2})"
-        )
+        format!("{:5.2} x ({least:.2} to {most:.2})", median(ratios.into_iter()))
     }
 }
 
@@ -70,20 +74,25 @@ mod tests {
     #[test]
     fn sides_take_turns_after_one_run_for_nothing() {
         let mut sides = String::new();
-        let pairs = Pairs::measure(2, |side| {
-            sides.push(if side == Side::Plain { 'p' } else { 't' });
-            Ok(if side == Side::Plain { 2.0 } else { 3.0 })
+        let rounds = Rounds::measure(2, |side| {
+            let (letter, seconds) = match side {
+                Side::Plain => ('p', 2.0),
+                Side::Launched => ('l', 3.0),
+                Side::Attached => ('a', 4.0),
+            };
+            sides.push(letter);
+            Ok(seconds)
         });
-        assert_eq!(sides, "pptt".to_owned() + "p");
-        assert_eq!(pairs.unwrap(), Pairs(vec![(2.0, 3.0), (2.0, 3.0)]));
+        assert_eq!(sides, "p".to_owned() + "pla" + "lap");
+        assert_eq!(rounds.unwrap(), Rounds(vec![[2.0, 3.0, 4.0]; 2]));
     }
 
     #[test]
     fn a_row_names_the_spread() {
-        let pairs = Pairs(vec![(1.0, 1.1), (2.0, 2.0), (1.0, 1.5)]);
+        let rounds = Rounds(vec![[1.0, 1.1, 1.0], [2.0, 2.0, 4.0], [1.0, 1.5, 1.0]]);
         assert_eq!(
-            pairs.row("json_loads"),
-            "json_loads       plain   1.00 s   traced   1.50 s   traced/plain  1.10 (1.00 to 1.50)"
+            rounds.row("json_loads"),
+            "json_loads       plain   1.00 s   launched  1.10 x (1.00 to 1.50)   attached  1.00 x (1.00 to 2.00)"
         );
     }
 }

@@ -4,7 +4,7 @@ mod end;
 mod progress;
 mod record;
 mod select;
-mod target;
+pub(super) mod target;
 mod tree;
 
 use std::ffi::OsString;

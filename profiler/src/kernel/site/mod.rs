@@ -107,6 +107,17 @@ impl Site {
     pub const fn pushed(&self) -> u16 {
         self.pushed
     }
+
+    /// The function's first byte, where a probe is put without looking: only to measure what that costs.
+    pub const fn at_entry(self) -> Self {
+        Self {
+            vaddr: self.entry,
+            file_offset: self.file_offset.wrapping_sub(self.distance()),
+            arguments: [Register::Rdi, Register::Rsi, Register::Rdx],
+            pushed: 0,
+            ..self
+        }
+    }
 }
 
 /// A site where a return probe may stand: rsp is as at entry, so that it points to the return address.
@@ -142,6 +153,14 @@ impl Placement {
         match self {
             Self::Call(site) => site,
             Self::CallAndReturn(site) => site.site(),
+        }
+    }
+
+    /// The same probes on the function's first byte.
+    pub const fn at_entry(self) -> Self {
+        match self {
+            Self::Call(site) => Self::Call(site.at_entry()),
+            Self::CallAndReturn(ReturnSite(site)) => Self::CallAndReturn(ReturnSite(site.at_entry())),
         }
     }
 
