@@ -11,8 +11,8 @@ use super::trace::target::{self, Target};
 use crate::exit::{Exit, Failure};
 use crate::kernel::calibrate::{self, PAIRS};
 use crate::kernel::{Kernel, LinkKind, ProbePoint, Settings};
-use crate::process::subject::Subject;
 use crate::process::Pid;
+use crate::process::subject::Subject;
 use crate::terminal::{self, Stream};
 
 /// Measure what probes cost on this machine

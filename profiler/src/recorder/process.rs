@@ -287,6 +287,11 @@ impl Traced {
         self.pools_read_ms = Some(at_ms);
     }
 
+    /// It was held at its exit for the last reading of its pools.
+    pub fn pools_read_at_exit(&mut self) {
+        self.pools_read_ms = None;
+    }
+
     /// When its pools were last read, if that was before it ended.
     pub fn pools_age_at_end(&self) -> Option<u64> {
         self.pools_read_ms.filter(|_| self.gone)

@@ -113,7 +113,12 @@ fn summarize(looks: &[Look], file_bytes: u64) {
     let growth = (rss(last) - rss(early)) / time;
     let file_growth = (last.file_bytes as f64 - early.file_bytes as f64) / time;
     println!("pyalloc's CPU time from {:.0} s on: {:.2} % of one CPU", early.seconds, share(early, last));
-    println!("pyalloc's RSS: {:.1} MiB, {:+.3} MiB a minute; after 1 h {:.1} MiB", rss(last), growth * 60.0, rss(last) + growth * an_hour);
+    println!(
+        "pyalloc's RSS: {:.1} MiB, {:+.3} MiB a minute; after 1 h {:.1} MiB",
+        rss(last),
+        growth * 60.0,
+        rss(last) + growth * an_hour
+    );
     let hour = file_bytes as f64 + file_growth * an_hour;
     println!("profile: {:.1} KiB; after 1 h {:.1} KiB", file_bytes as f64 / 1024.0, hour / 1024.0);
 }

@@ -92,7 +92,8 @@ impl Recording {
         }
         let progress = Progress::start(args.quiet);
         let (path, ready) = (path.to_owned(), args.ready.clone());
-        let mut recording = Self { kernel, ring, recorder, tree, launched, native: args.native, path, ready, progress, writing: None };
+        let mut recording =
+            Self { kernel, ring, recorder, tree, launched, native: args.native, path, ready, progress, writing: None };
         if follow != 0 {
             recording.catch_up(&found)?;
         }
@@ -175,6 +176,11 @@ impl Recording {
         self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
         self.recorder.read_pools(&self.kernel).map_err(Failure::cannot_observe)?;
         self.recorder.read_shares();
+        if end == End::Held
+            && let Some(process) = self.recorder.process_mut(FIRST)
+        {
+            process.pools_read_at_exit();
+        }
         self.kernel.detach();
         let fate = self.launched.as_ref().map(|launched| see_off(launched, end)).transpose()?;
         match fate {
