@@ -1,13 +1,28 @@
 //! The interpreters that the live tests run on.
 
+use std::ops::RangeInclusive;
+
 use xtask::python::{self, Interpreter};
 
-/// Every supported interpreter on this machine, after saying which; none, after saying that the test is skipped.
+/// The versions whose objects the workloads know to the byte. What differs in others is compared by the matrix
+/// (`workloads/matrix.py`), each interpreter with itself.
+const KNOWN_MINORS: RangeInclusive<u8> = 11..=13;
+
+/// Pyenv's and the system's, oldest first.
+fn known() -> Vec<Interpreter> {
+    let is_known = |interpreter: &Interpreter| {
+        KNOWN_MINORS.contains(&interpreter.version.1) && !interpreter.free_threaded && !interpreter.is_fetched()
+    };
+    python::find().into_iter().filter(is_known).collect()
+}
+
+/// Every interpreter on this machine that the workloads know, after saying which; none, after saying that the test
+/// is skipped.
 pub fn for_test(test: &str) -> Vec<Interpreter> {
     if crate::skip::without_root(test) {
         return Vec::new();
     }
-    let found = python::find();
+    let found = known();
     if found.is_empty() {
         crate::skip::because(test, "no CPython 3.8 to 3.15 on this machine");
     }
@@ -22,7 +37,7 @@ pub fn newest_for_test(test: &str) -> Option<Interpreter> {
     if crate::skip::without_root(test) {
         return None;
     }
-    let newest = python::find().pop();
+    let newest = known().pop();
     match &newest {
         Some(interpreter) => println!("{test}: runs on {}", name(interpreter)),
         None => crate::skip::because(test, "no CPython 3.8 to 3.15 on this machine"),
@@ -32,6 +47,5 @@ pub fn newest_for_test(test: &str) -> Option<Interpreter> {
 
 /// For people.
 pub fn name(interpreter: &Interpreter) -> String {
-    let (major, minor, micro) = interpreter.version;
-    format!("CPython {major}.{minor}.{micro} ({})", interpreter.path.display())
+    format!("{} ({})", interpreter.name(), interpreter.path.display())
 }
