@@ -12,6 +12,7 @@ use aya::Ebpf;
 use profiler_common::probe::Function;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::links::Links;
 use super::plan::{ProbePlan, Target};
 use super::programs::Programs;
 use super::release::Release;
@@ -40,25 +41,23 @@ pub struct Costs {
     pub return_ns: u64,
 }
 
-/// Measures with programs that do nothing.
-pub(super) fn measure(ebpf: &mut Ebpf, idle: &Programs) -> Result<Costs, KernelError> {
+/// Measures with programs that do nothing. The last links are dropped in the background.
+pub(super) fn measure(ebpf: &mut Ebpf, idle: &Programs, attached: &mut Links) -> Result<Costs, KernelError> {
     let failed = |error: io::Error| refused(error.to_string());
     let mut child = subject().map_err(failed)?;
     let pid = child.pid();
     let points = points(pid)?;
     let entries: Vec<ProbePoint> = points.iter().map(entry_only).collect();
     let plain = child.round_ns(ORDER).map_err(failed)?;
-    let mut attached = links::Links::default();
-    attached.add(pid, links::attach(idle, ebpf, pid, &entries)?);
-    let hit = child.round_ns(ORDER).map_err(failed)?;
-    // Not waited for: a probe that is detached while the next is attached stays in place for both.
-    let mut detaching = std::mem::take(&mut attached);
-    detaching.drop_process(pid);
+    let mut first = Links::default();
+    first.add(pid, links::attach(idle, ebpf, pid, &entries)?);
+    let hit = child.round_ns(ORDER);
+    // Gone before the next are measured: each hit runs the programs of all links on its site.
+    first.drop_all();
     attached.add(pid, links::attach(idle, ebpf, pid, &points)?);
-    detaching.drop_all();
-    let taken = child.round_ns(ORDER).map_err(failed)?;
-    attached.drop_all();
-    Ok(costs(plain, hit, taken))
+    let taken = child.round_ns(ORDER);
+    attached.drop_process(pid);
+    Ok(costs(plain, hit.map_err(failed)?, taken.map_err(failed)?))
 }
 
 /// From the time of a round without probes, with entries probed, and with malloc's return taken.

@@ -145,7 +145,7 @@ impl Kernel {
 
     /// Measures what a hit costs on this machine, on a child of our own; some 20 ms.
     pub fn calibrate(&mut self) -> Result<calibrate::Costs, KernelError> {
-        calibrate::measure(&mut self.ebpf, &self.idle)
+        calibrate::measure(&mut self.ebpf, &self.idle, &mut self.links)
     }
 
     /// Attaches the tracepoints: mapping changes and lifecycle. Only processes made known by

@@ -36,6 +36,10 @@ const SHARES_WHILE_RUNNING: u64 = 16;
 /// The slot of a launched process, or of the first that was found.
 const FIRST: u32 = 0;
 
+/// Reading a process's pools takes at most one part in this many of one CPU: each pool is a read of its own, and a
+/// process may have 100 000.
+const READING_SHARE: u32 = 200;
+
 /// A running recording.
 pub struct Recording {
     kernel: Kernel,
@@ -44,6 +48,7 @@ pub struct Recording {
     tree: Tree,
     launched: Option<Launched>,
     native: bool,
+    next_reading: Instant,
     path: PathBuf,
     ready: Option<PathBuf>,
     progress: Progress,
@@ -92,8 +97,19 @@ impl Recording {
         }
         let progress = Progress::start(args.quiet);
         let (path, ready) = (path.to_owned(), args.ready.clone());
-        let mut recording =
-            Self { kernel, ring, recorder, tree, launched, native: args.native, path, ready, progress, writing: None };
+        let mut recording = Self {
+            kernel,
+            ring,
+            recorder,
+            tree,
+            launched,
+            native: args.native,
+            next_reading: Instant::now(),
+            path,
+            ready,
+            progress,
+            writing: None,
+        };
         if follow != 0 {
             recording.catch_up(&found)?;
         }
@@ -241,11 +257,18 @@ impl Recording {
         writing.await.map_err(Failure::cannot_observe)?.map_err(Failure::usage)
     }
 
+    /// Reads the pools and what is shared, unless the last time took so long that it is too early. The report says how
+    /// old the reading is; the one at the end is always made.
     fn read_processes(&mut self) -> Result<(), Failure> {
+        let began = Instant::now();
+        if began < self.next_reading {
+            return Ok(());
+        }
         self.recorder.read_pools(&self.kernel).map_err(Failure::cannot_observe)?;
         if self.tree.len() <= SHARES_WHILE_RUNNING {
             self.recorder.read_shares();
         }
+        self.next_reading = Instant::now() + began.elapsed() * READING_SHARE;
         Ok(())
     }
 
