@@ -8,6 +8,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 #![deny(unsafe_op_in_unsafe_fn)]
+#![allow(missing_docs, reason = "aya's macros make functions of their own from documented ones")]
 
 mod atomic;
 mod clock;
