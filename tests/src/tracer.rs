@@ -48,12 +48,25 @@ impl Tracer {
         Ok(tracer)
     }
 
+    /// As [`Self::attach`], with more options.
+    pub fn attach_with(pid: u32, options: &[&str]) -> Result<Self> {
+        let mut tracer = Self::start_with(pid, options)?;
+        tracer.wait_until_attached()?;
+        Ok(tracer)
+    }
+
     /// Starts attaching.
     pub fn start(pid: u32) -> Result<Self> {
+        Self::start_with(pid, &[])
+    }
+
+    fn start_with(pid: u32, options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder")?;
         let mut guard = Guard::start(
             pyalloc()?
-                .args(["trace", "--pid", &pid.to_string(), "--ready", "/dev/stdout", "-o"])
+                .args(["trace", "--pid", &pid.to_string(), "--ready", "/dev/stdout"])
+                .args(options)
+                .arg("-o")
                 .arg(profile_in(&folder))
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
