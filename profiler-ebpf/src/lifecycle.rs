@@ -3,6 +3,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_send_signal};
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use profiler_common::config::{ProcessConfig, process_flags};
 use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, kind, lifecycle};
@@ -29,7 +30,7 @@ const SIGSTOP: u32 = 19;
 
 /// The running thread ends.
 #[inline(always)]
-pub fn try_exit() -> i32 {
+pub fn try_exit(ctx: &BtfTracePointContext) -> i32 {
     let current = process::current();
     let Some(config) = process::config(current.pid) else {
         return 0;
@@ -37,6 +38,7 @@ pub fn try_exit() -> i32 {
     thread::forget(current);
     // do_group_exit gives every thread the same code, so the leader's stands for the process.
     if current.pid == current.tid {
+        debug!(ctx, "process {} ends", current.pid);
         send(config.slot, current, lifecycle::EXITED, exit_code());
     }
     0
@@ -66,6 +68,7 @@ pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
         counters::one(Counter::ForksNotFollowed);
         return 0;
     }
+    debug!(ctx, "process {} forked {}", current.pid, pid);
     let what = if shares_memory(child) { lifecycle::VFORKED } else { lifecycle::FORKED };
     send(slot, Current { pid, tid: pid }, what, parent.slot);
     0
@@ -81,12 +84,13 @@ fn shares_memory(child: u64) -> bool {
 
 /// The running process has executed another program.
 #[inline(always)]
-pub fn try_exec() -> i32 {
+pub fn try_exec(ctx: &BtfTracePointContext) -> i32 {
     let current = process::current();
     let Some(config) = process::config(current.pid) else {
         return 0;
     };
     let slot = config.slot;
+    debug!(ctx, "process {} executed another program", current.pid);
     thread::forget(current);
     if config.flags & process_flags::HOLD_AT_EXEC != 0 {
         stop(slot, current, lifecycle::HELD_AT_EXEC);

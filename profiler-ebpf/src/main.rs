@@ -82,8 +82,8 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 
 /// A thread ends.
 #[btf_tracepoint(function = "sched_process_exit")]
-pub fn sched_process_exit(_ctx: BtfTracePointContext) -> i32 {
-    lifecycle::try_exit()
+pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::try_exit(&ctx)
 }
 
 /// A thread or a process is made.
@@ -94,8 +94,8 @@ pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
 
 /// A process executes another program.
 #[btf_tracepoint(function = "sched_process_exec")]
-pub fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
-    lifecycle::try_exec()
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::try_exec(&ctx)
 }
 
 #[cfg(target_arch = "bpf")]

@@ -121,9 +121,13 @@ struct Trace {
 
 impl Trace {
     fn start(pid: Pid) -> Self {
-        let mut kernel =
-            Kernel::load(Settings { max_live_blocks: 1 << 20, links: None, native: Some(NativeLimits::default()) })
-                .unwrap();
+        let mut kernel = Kernel::load(Settings {
+            max_live_blocks: 1 << 20,
+            links: None,
+            native: Some(NativeLimits::default()),
+            verbose: false,
+        })
+        .unwrap();
         let ring = kernel.take_ring().unwrap();
         kernel.attach_tracepoints().unwrap();
         Self {

@@ -74,7 +74,8 @@ fn probes(pid: Pid) -> (Interpreter, ProbePlan) {
 /// Attaches and detaches; each time some hundred calls are seen in between.
 fn attach_and_detach(pid: Pid, links: LinkKind, times: usize) {
     let (interpreter, plan) = probes(pid);
-    let mut kernel = Kernel::load(Settings { max_live_blocks: 1 << 16, links: Some(links), native: None }).unwrap();
+    let mut kernel =
+        Kernel::load(Settings { max_live_blocks: 1 << 16, links: Some(links), native: None, verbose: false }).unwrap();
     kernel.attach_tracepoints().unwrap();
     kernel.trace_process(pid, &interpreter.walker_config(0, 0)).unwrap();
     for time in 0..times {

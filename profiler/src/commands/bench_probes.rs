@@ -131,7 +131,8 @@ fn links(args: &BenchProbesArgs) -> Result<String, Failure> {
 }
 
 fn load(links: Option<LinkKind>) -> Result<Kernel, Failure> {
-    Kernel::load(Settings { max_live_blocks: 1 << 16, links, native: None }).map_err(Failure::cannot_observe)
+    Kernel::load(Settings { max_live_blocks: 1 << 16, links, native: None, verbose: false })
+        .map_err(Failure::cannot_observe)
 }
 
 fn python(args: &BenchProbesArgs) -> Result<Subject, Failure> {

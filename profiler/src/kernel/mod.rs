@@ -4,6 +4,7 @@
 mod btf;
 pub mod calibrate;
 pub mod links;
+mod log;
 mod maps;
 mod object;
 pub mod plan;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub links: Option<LinkKind>,
     /// Room for walking native frames; `None` if no process will have `process_flags::NATIVE`.
     pub native: Option<NativeLimits>,
+    /// Let the kernel side say what it sees of processes; [`Kernel::print_said`] prints it.
+    pub verbose: bool,
 }
 
 /// The loaded kernel side. Dropping it detaches everything.
@@ -93,6 +96,7 @@ pub struct Kernel {
     sums: sums::Sums,
     ring: Option<Ring>,
     native: unwind::NativeMaps,
+    said: Option<log::Said>,
 }
 
 impl Kernel {
@@ -102,6 +106,7 @@ impl Kernel {
         let offsets = btf.offsets()?;
         let start = sys::monotonic_ns();
         let native = settings.native.unwrap_or(NativeLimits::OFF);
+        let level = if settings.verbose { log::VERBOSE } else { log::SILENT };
         let mut loader = EbpfLoader::new();
         for (name, size) in unwind::sizes(native) {
             loader.map_max_entries(name, size);
@@ -112,11 +117,13 @@ impl Kernel {
             .override_global("EXIT_CODE_OFFSET", &offsets.exit_code, true)
             .override_global("TGID_OFFSET", &offsets.tgid, true)
             .override_global("MM_OFFSET", &offsets.mm, true)
+            .override_global(log::LEVEL, &level, true)
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
             .map_err(|error| refused("the programs", &error))?;
         let programs::Loaded { probes: programs, idle } =
             programs::Programs::load(object::BYTES, &map_fds(&ebpf), &btf, settings.links)?;
+        let said = if settings.verbose { log::Said::listen(&mut ebpf) } else { None };
         let processes = maps::hash_map(&mut ebpf, "PROCESSES")?;
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
@@ -135,7 +142,15 @@ impl Kernel {
             sums,
             ring,
             native,
+            said,
         })
+    }
+
+    /// Prints to standard error what the kernel side has said since the last time, if it is to say anything.
+    pub fn print_said(&mut self) {
+        if let Some(said) = &mut self.said {
+            said.print();
+        }
     }
 
     /// How probes are linked.
@@ -288,7 +303,8 @@ mod tests {
     use super::*;
 
     fn load(links: LinkKind) -> Result<Kernel, KernelError> {
-        let mut kernel = Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None })?;
+        let mut kernel =
+            Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None, verbose: false })?;
         kernel.attach_tracepoints()?;
         Ok(kernel)
     }

@@ -84,7 +84,8 @@ pub fn command(args: &DoctorArgs) -> Result<Exit, Failure> {
 }
 
 fn probe_support() -> ProbeSupport {
-    let load = |links| Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None });
+    let load =
+        |links| Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None, verbose: false });
     let attempt = |links| load(links).map(drop).map_err(|error| error.to_string());
     ProbeSupport { uprobe_multi: attempt(LinkKind::Multi), session: attempt(LinkKind::Session) }
 }

@@ -51,6 +51,9 @@ pub struct TraceArgs {
     /// Walk native frames too: names the C or Rust function that called malloc.
     #[arg(long)]
     pub native: bool,
+    /// Tell on standard error what the kernel side sees of forks, execs and exits.
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Do not print the report, only write the profile.
     #[arg(short, long)]
     pub quiet: bool,
@@ -90,6 +93,7 @@ async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
         max_live_blocks: args.max_live_blocks,
         links: args.links,
         native: args.native.then(NativeLimits::default),
+        verbose: args.verbose,
     };
     select::check(args)?;
     let mut kernel = Kernel::load(settings).map_err(Failure::cannot_observe)?;

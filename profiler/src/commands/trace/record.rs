@@ -218,6 +218,7 @@ impl Recording {
         let Self { ring, recorder, kernel, .. } = self;
         let mut events = Vec::new();
         ring.drain(|record| events.extend(recorder.take(record, kernel)));
+        self.kernel.print_said();
         let held = events.iter().any(|event| event.what == lifecycle::HELD_AT_EXIT);
         for event in &events {
             self.tree.apply(event, &mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
