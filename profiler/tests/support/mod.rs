@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, ErrorKind, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::{env, fs};
@@ -64,6 +64,20 @@ pub fn known_interpreters() -> Vec<(PathBuf, u8)> {
     interpreters().into_iter().filter_map(known).collect()
 }
 
+/// Starts a process. A program that was copied a moment ago is busy while another test's child, between its fork and its
+/// exec, holds the copy open for writing.
+fn spawn(command: &mut Command) -> Child {
+    for _ in 0..500 {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            started => return started.expect("the target starts"),
+        }
+    }
+    panic!("the program stays busy")
+}
+
 /// A running process; killed when dropped.
 pub struct Target {
     /// The process.
@@ -80,7 +94,7 @@ impl Target {
     /// As [`Self::start`].
     pub fn start_command(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("the target starts");
+        let mut child = spawn(command);
         let lines = BufReader::new(child.stdout.take().expect("a pipe"));
         Self { child, lines }
     }
