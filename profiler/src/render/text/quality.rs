@@ -97,5 +97,6 @@ fn write_cost(page: &mut Page, profile: &Profile) {
     );
     page.fact("cost: target", &target);
     let links = if quality.links.is_empty() { "unknown links" } else { &quality.links };
-    page.fact("attached", &format!("in {}, by {}", time_ms(quality.attach_ms), sanitize::name(links, 80)));
+    let time = if quality.attach_ms == 0 { "less than 1 ms".to_owned() } else { time_ms(quality.attach_ms) };
+    page.fact("attached", &format!("in {time}, by {}", sanitize::name(links, 80)));
 }
