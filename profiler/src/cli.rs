@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -78,8 +79,12 @@ fn run(command: &Command) -> Result<Exit, Failure> {
 }
 
 fn complain(failure: &Failure) -> ExitCode {
-    // A name in the message may hold anything, a line break too.
-    eprintln!("pyalloc: {}", sanitize::visible(&failure.message));
+    if !failure.message.is_empty() {
+        // A name in the message may hold anything, a line break too.
+        let line = format!("pyalloc: {}\n", sanitize::visible(&failure.message));
+        // Nobody is left to tell when it cannot be printed.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
     failure.exit.into()
 }
 

@@ -41,7 +41,7 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// The code.
     pub exit: Exit,
-    /// The sentence: lower case, what was tried, on what, and the way out.
+    /// The sentence: lower case, what was tried, on what, and the way out. Empty if it has been told already.
     pub message: String,
 }
 

@@ -93,10 +93,9 @@ fn what_is_not_python_is_refused_in_one_sentence() {
         assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
         assert!(said.starts_with("pyalloc: ") && said.contains(expected), "{command:?}: {said}");
         assert!(output.stdout.is_empty());
-        said
+        assert_eq!(said.lines().count(), 1, "{said}");
     };
-    let said = check(&["/bin/true"], 3, "before it ran a python interpreter");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    check(&["/bin/true"], 3, "before it ran a python interpreter");
     check(&["/bin/sh", "-c", "exit 9"], 3, "exit code 9 before it ran a python interpreter");
     check(&["no-such-program-anywhere"], 3, "no-such-program-anywhere");
 }

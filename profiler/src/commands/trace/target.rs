@@ -127,10 +127,12 @@ fn launch(command: &[OsString], kernel: &mut Kernel) -> Result<(Target, Launched
     let child = Launched::start(command).map_err(failed)?;
     let pid = child.pid();
     kernel.trace_process(pid, &holding(process_flags::HOLD_AT_EXEC)).map_err(Failure::cannot_observe)?;
-    for _ in 0..EXECS_AT_MOST {
+    for execs in 0..EXECS_AT_MOST {
         child.resume().map_err(failed)?;
         match child.wait_for_change().map_err(failed)? {
             Fate::Stopped => {}
+            // The child has told why it could not execute the command.
+            Fate::Exited(_) if execs == 0 => return Err(Failure::cannot_observe("")),
             other => return Err(ended_early(&name, other)),
         }
         if at_entry(pid, kernel, &child, &name)? {
