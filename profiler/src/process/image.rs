@@ -113,6 +113,12 @@ impl Image {
         executable_files(regions).into_iter().filter_map(|region| Self::open(pid, region, regions).ok()).collect()
     }
 
+    /// Which of a process's images is the program itself: by inode, as the path may be seen from another root.
+    pub fn executable(pid: Pid, images: &[Self]) -> Option<usize> {
+        let inode = fs::metadata(format!("/proc/{pid}/exe")).ok()?.ino();
+        images.iter().position(|image| image.file.1 == inode)
+    }
+
     /// Opens the file that `region` maps.
     pub fn open(pid: Pid, region: &Region, regions: &[Region]) -> Result<Self, ImageError> {
         let RegionName::File { path, .. } = &region.name else {

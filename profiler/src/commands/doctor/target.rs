@@ -1,7 +1,6 @@
 //! What one process allows.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 
 use profiler_common::probe::Function;
 
@@ -46,7 +45,8 @@ pub(super) fn examine(pid: Pid, release: Option<Release>, seams: &Seams<'_>) -> 
         }
     };
     let images = Image::all(pid, &regions);
-    let target = Target { memory: &memory, regions: &regions, images: &images, executable: executable(pid, &images) };
+    let target =
+        Target { memory: &memory, regions: &regions, images: &images, executable: Image::executable(pid, &images) };
     let mut checks = vec![Check::fine(format!("process {pid}: {}", command(pid)))];
     let python = (seams.python)(pid);
     checks.push(python_check(&python));
@@ -126,12 +126,6 @@ fn command(pid: Pid) -> String {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
         None => text,
     }
-}
-
-/// Which image is the program: by inode, as the path may be seen from another root.
-fn executable(pid: Pid, images: &[Image]) -> Option<usize> {
-    let inode = fs::metadata(format!("/proc/{pid}/exe")).ok()?.ino();
-    images.iter().position(|image| image.file.1 == inode)
 }
 
 #[cfg(test)]

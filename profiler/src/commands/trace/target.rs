@@ -1,7 +1,6 @@
 //! The process to trace: found and checked, or launched and held until it has its interpreter.
 
 use std::ffi::OsString;
-use std::fs;
 
 use profiler_common::config::{NO_SLOT, ProcessConfig, process_flags};
 use profiler_common::probe::Function;
@@ -148,7 +147,7 @@ fn at_entry(pid: Pid, kernel: &mut Kernel, child: &Launched, name: &str) -> Resu
     let gone = |error: std::io::Error| Failure::cannot_observe(format!("{name} has gone: {error}"));
     let regions = maps::read(pid).map_err(gone)?;
     let images = Image::all(pid, &regions);
-    let Some(executable) = executable(pid, &images) else { return Ok(false) };
+    let Some(executable) = Image::executable(pid, &images) else { return Ok(false) };
     let plan = ProbePlan::for_entry(&images, executable, site_rules());
     if plan.points.is_empty() {
         return Ok(false);
@@ -194,11 +193,6 @@ fn site_rules() -> SiteRules {
     Release::running().map_or(SiteRules::for_kernel(0, 0), Release::site_rules)
 }
 
-fn executable(pid: Pid, images: &[Image]) -> Option<usize> {
-    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    images.iter().position(|image| image.path == path)
-}
-
 fn probes(
     pid: Pid,
     interpreter: &Interpreter,
@@ -206,7 +200,7 @@ fn probes(
     regions: &[Region],
 ) -> Result<ProbePlan, Failure> {
     let images = Image::all(pid, regions);
-    let target = plan::Target { memory, regions, images: &images, executable: executable(pid, &images) };
+    let target = plan::Target { memory, regions, images: &images, executable: Image::executable(pid, &images) };
     let image = images.iter().find(|image| image.file == interpreter.image.file).unwrap_or(&interpreter.image);
     let python = plan::Python {
         interpreter: allocators::Interpreter {
