@@ -109,6 +109,8 @@ pub mod process_flags {
     pub const FOLLOW: u32 = 16;
     /// Only its forks and execs matter: it has no interpreter, or none yet.
     pub const FOLLOW_ONLY: u32 = 32;
+    /// Its page faults are recorded.
+    pub const RESIDENT: u32 = 64;
     /// What a forked process does not inherit.
     pub const NOT_INHERITED: u32 = HOLD_AT_EXIT | HOLD_AT_EXEC | HOLD_AT_ENTRY;
 }

@@ -74,11 +74,19 @@ pub enum Counter {
     InheritedFrees = 33,
     /// Forked processes that are not traced: no slot, or no room in the map of processes.
     ForksNotFollowed = 34,
+    /// Page faults seen.
+    Faults = 35,
+    /// Of these, faults that went on a run of pages and were not walked.
+    FaultsInRuns = 36,
+    /// Page faults dropped: the map of touched pages was full.
+    TouchMapFull = 37,
+    /// Nanoseconds spent on page faults: measured on every one that is walked, and on 1 in 64 of the others.
+    FaultNanos = 38,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 35;
+    pub const COUNT: u32 = 39;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -117,6 +125,10 @@ impl Counter {
         Self::NativeTruncated,
         Self::InheritedFrees,
         Self::ForksNotFollowed,
+        Self::Faults,
+        Self::FaultsInRuns,
+        Self::TouchMapFull,
+        Self::FaultNanos,
     ];
 }
 

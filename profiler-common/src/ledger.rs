@@ -52,6 +52,37 @@ pub struct Pool {
     pub openings: u32,
 }
 
+/// A run of pages that one stack touched one after the other: what a page fault leaves behind.
+///
+/// Keyed by the first page's [`BlockKey`]. A later fault at the same first page replaces it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Touch {
+    /// Number of the stack that touched them.
+    pub stack: u64,
+    /// When the first one was touched: monotonic clock, ns.
+    pub time_ns: u64,
+    /// How many pages, each right above the one before; at most [`MAX_RUN_PAGES`].
+    pub pages: u32,
+    /// Bits of [`touch`].
+    pub flags: u16,
+    /// The first touched address within the first page, bytes.
+    pub offset: u16,
+}
+
+/// The bits of [`Touch::flags`].
+pub mod touch {
+    /// It was written to.
+    pub const WRITE: u16 = 1;
+    /// The page was there, and writing to it was not allowed: shared since a fork, or the zero page.
+    pub const PROTECTED: u16 = 2;
+    /// The kernel touched it on the process's behalf, in a system call.
+    pub const KERNEL: u16 = 4;
+}
+
+/// A run is ended after this many pages, so that its stack is looked at again.
+pub const MAX_RUN_PAGES: u32 = 512;
+
 /// Sums for one stack, at the place of its number in the array of stacks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -78,6 +109,8 @@ pub struct StackSums {
     pub peak_space: u64,
     /// Pools of pymalloc opened.
     pub pools_opened: u64,
+    /// Page faults taken.
+    pub faults: u64,
 }
 
 /// A block given back within this many milliseconds of its allocation is temporary.
@@ -85,4 +118,5 @@ pub const TEMPORARY_MS: u32 = 100;
 
 const _: () = assert!(core::mem::size_of::<Block>() == 24);
 const _: () = assert!(core::mem::size_of::<Pool>() == 16);
-const _: () = assert!(core::mem::size_of::<StackSums>() == 80);
+const _: () = assert!(core::mem::size_of::<StackSums>() == 88);
+const _: () = assert!(core::mem::size_of::<Touch>() == 24);

@@ -14,6 +14,7 @@ mod atomic;
 mod clock;
 mod code;
 mod counters;
+mod fault;
 mod heap;
 mod lifecycle;
 mod mapping;
@@ -78,6 +79,18 @@ pub extern "C" fn idle_return(_ctx: *mut c_void) -> u32 {
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     mapping::try_sys_exit(&ctx)
+}
+
+/// The program touches a page that is not there, or that it may not write to yet.
+#[btf_tracepoint(function = "page_fault_user")]
+pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
+    fault::try_user(&ctx)
+}
+
+/// The kernel does, in a system call.
+#[btf_tracepoint(function = "page_fault_kernel")]
+pub fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
+    fault::try_kernel(&ctx)
 }
 
 /// A thread ends.

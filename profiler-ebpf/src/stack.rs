@@ -182,6 +182,12 @@ impl Stack {
         }
     }
 
+    /// A page was touched.
+    pub fn touched(self) {
+        // SAFETY: as in `allocated`.
+        unsafe { add(&raw mut (*self.sums).faults, 1) };
+    }
+
     /// A pool was opened.
     pub fn opened_pool(self) {
         // SAFETY: as in `allocated`.

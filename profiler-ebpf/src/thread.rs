@@ -13,6 +13,7 @@ use profiler_common::ledger::Block;
 use profiler_common::unwind::MAX_NATIVE_FRAMES;
 
 use crate::counters;
+use crate::fault::Run;
 use crate::native::Walk;
 use crate::process::Current;
 use crate::walk::{Step, Walked};
@@ -57,6 +58,8 @@ pub struct Thread {
     pub now_ms: u64,
     /// At the return: when this hit's timing started; 0 if it is not timed.
     pub started: u64,
+    /// The pages that it touches one after the other.
+    pub run: Run,
     /// The block that realloc was given; size and stack 0 if it is not known.
     pub old: Block,
     /// Bytes of one frame, as read from the target.

@@ -21,6 +21,8 @@ pub struct Offsets {
     pub tgid: u64,
     /// `task_struct.mm`.
     pub mm: u64,
+    /// `task_struct.pagefault_disabled`.
+    pub pagefault_disabled: u64,
 }
 
 /// The running kernel's type information. Read once: its megabytes come in pieces of a page.
@@ -50,7 +52,8 @@ impl Vmlinux {
         let exit_code = field("task_struct", "exit_code", "task_struct.exit_code")?;
         let tgid = field("task_struct", "tgid", "task_struct.tgid")?;
         let mm = field("task_struct", "mm", "task_struct.mm")?;
-        Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm })
+        let pagefault_disabled = field("task_struct", "pagefault_disabled", "task_struct.pagefault_disabled")?;
+        Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm, pagefault_disabled })
     }
 
     /// The id of a kernel function, for calls of kfuncs.

@@ -46,6 +46,22 @@ pub(super) fn read_all<K: bytemuck::Pod, V: bytemuck::Pod>(
     ebpf: &Ebpf,
     name: &'static str,
 ) -> Result<Vec<(K, V)>, KernelError> {
+    all(ebpf, name, false)
+}
+
+/// Reads a whole hash map and takes out of it what was read. Elements inserted meanwhile may or may not be among them.
+pub(super) fn take_all<K: bytemuck::Pod, V: bytemuck::Pod>(
+    ebpf: &Ebpf,
+    name: &'static str,
+) -> Result<Vec<(K, V)>, KernelError> {
+    all(ebpf, name, true)
+}
+
+fn all<K: bytemuck::Pod, V: bytemuck::Pod>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    remove: bool,
+) -> Result<Vec<(K, V)>, KernelError> {
     let map = ebpf.map(name).and_then(data).ok_or(KernelError::MissingField(name))?;
     let mut all = Vec::new();
     let (mut from, mut step) = (None, STEP);
@@ -53,7 +69,7 @@ pub(super) fn read_all<K: bytemuck::Pod, V: bytemuck::Pod>(
         let mut keys = vec![K::zeroed(); step];
         let mut values = vec![V::zeroed(); step];
         let (key_bytes, value_bytes) = (bytemuck::cast_slice_mut(&mut keys), bytemuck::cast_slice_mut(&mut values));
-        match sys::lookup_batch(map.fd().as_fd(), from, key_bytes, value_bytes, step) {
+        match sys::lookup_batch(map.fd().as_fd(), remove, from, key_bytes, value_bytes, step) {
             Ok(batch) => {
                 all.extend(keys.into_iter().zip(values).take(batch.count));
                 match batch.next {

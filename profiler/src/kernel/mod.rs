@@ -23,7 +23,7 @@ use aya::programs::BtfTracePoint;
 use aya::{Ebpf, EbpfLoader};
 use profiler_common::config::{ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
-use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
+use profiler_common::ledger::{Block, BlockKey, Pool, StackSums, Touch};
 use profiler_common::unwind::{NativeMapping, Row};
 
 pub use links::LinkKind;
@@ -117,6 +117,7 @@ impl Kernel {
             .override_global("EXIT_CODE_OFFSET", &offsets.exit_code, true)
             .override_global("TGID_OFFSET", &offsets.tgid, true)
             .override_global("MM_OFFSET", &offsets.mm, true)
+            .override_global("PAGEFAULT_DISABLED_OFFSET", &offsets.pagefault_disabled, true)
             .override_global(log::LEVEL, &level, true)
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
@@ -167,7 +168,7 @@ impl Kernel {
     /// [`Self::trace_process`] are looked at.
     pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
         let btf = self.btf.parse()?;
-        for name in ["sys_exit", "sched_process_exit", "sched_process_exec", "sched_process_fork"] {
+        for name in TRACEPOINTS {
             let program: &mut BtfTracePoint = self
                 .ebpf
                 .program_mut(name)
@@ -249,6 +250,11 @@ impl Kernel {
         maps::read_all(&self.ebpf, "POOLS")
     }
 
+    /// The pages touched since the last call.
+    pub fn take_touches(&self) -> Result<Vec<(BlockKey, Touch)>, KernelError> {
+        maps::take_all(&self.ebpf, "TOUCHES")
+    }
+
     /// The live blocks.
     pub fn blocks(&self) -> Result<Vec<(BlockKey, Block)>, KernelError> {
         maps::read_all(&self.ebpf, "BLOCKS")
@@ -264,6 +270,16 @@ impl Kernel {
             .collect()
     }
 }
+
+/// Programs that are attached to the kernel tracepoint of their name.
+const TRACEPOINTS: [&str; 6] = [
+    "sys_exit",
+    "sched_process_exit",
+    "sched_process_exec",
+    "sched_process_fork",
+    "page_fault_user",
+    "page_fault_kernel",
+];
 
 /// File descriptors of all maps, those of global variables included.
 fn map_fds(ebpf: &Ebpf) -> StdHashMap<String, RawFd> {

@@ -143,9 +143,11 @@ pub struct Batch {
     pub next: Option<u64>,
 }
 
-/// Reads elements into `keys` and `values`, which have room for `capacity` elements each.
+/// Reads elements into `keys` and `values`, which have room for `capacity` elements each; `remove` takes them out of
+/// the map, each in one step with its reading.
 pub fn lookup_batch(
     map: BorrowedFd<'_>,
+    remove: bool,
     from: Option<u64>,
     keys: &mut [u8],
     values: &mut [u8],
@@ -161,7 +163,8 @@ pub fn lookup_batch(
     attr.batch.values = values.as_mut_ptr() as u64;
     attr.batch.count = u32::try_from(capacity).unwrap_or(u32::MAX);
     attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
-    let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+    let command = if remove { bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH } else { bpf_cmd::BPF_MAP_LOOKUP_BATCH };
+    let result = bpf(command, &mut attr);
     // SAFETY: the kernel wrote the number of elements into the same arm.
     let count = unsafe { attr.batch.count } as usize;
     match result {

@@ -66,6 +66,17 @@ impl MappingLedger {
         self.sums.iter().map(|(&(stack, origin), &sums)| (stack, origin, sums))
     }
 
+    /// Pieces of mappings made during the trace that lie in a range, cut to it: start, end, stack, origin.
+    pub fn pieces(&self, range: std::ops::Range<u64>) -> impl Iterator<Item = (u64, u64, u64, MappingOrigin)> {
+        let before = self.pieces.range(..range.start).next_back();
+        let inside = self.pieces.range(range.clone());
+        before
+            .into_iter()
+            .chain(inside)
+            .filter(move |(_, piece)| piece.end > range.start)
+            .map(move |(&at, piece)| (at.max(range.start), piece.end.min(range.end), piece.owner.0, piece.owner.1))
+    }
+
     /// The end of the heap, if it is known.
     pub fn program_break(&self) -> Option<u64> {
         self.program_break

@@ -1,3 +1,4 @@
 //! The ledgers: ids and bytes, no strings and no I/O.
 
 pub mod mapping;
+pub mod resident;

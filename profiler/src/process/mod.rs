@@ -5,6 +5,7 @@ pub mod launch;
 pub mod link_map;
 pub mod maps;
 pub mod memory;
+pub mod pagemap;
 pub mod subject;
 
 use std::{fmt, io};

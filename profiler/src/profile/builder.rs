@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use super::quality::Quality;
 use super::{
-    BlockRow, Frame, FrameId, FrameKind, MAX_DEPTH, MappingRow, PoolRow, Process, Profile, StackId, StackNode,
-    StringId, TimelinePoint, Trace,
+    BlockRow, Frame, FrameId, FrameKind, MAX_DEPTH, MappingRow, PoolRow, Process, Profile, ResidentRow, StackId,
+    StackNode, StringId, TimelinePoint, Trace, UnsharedRow,
 };
 
 /// Most bytes of a text that is kept; a longer one loses its middle.
@@ -30,6 +30,8 @@ pub struct Readings {
     pub blocks: Vec<BlockRow>,
     pub pools: Vec<PoolRow>,
     pub mappings: Vec<MappingRow>,
+    pub resident: Vec<ResidentRow>,
+    pub unshared: Vec<UnsharedRow>,
     pub timeline: Vec<TimelinePoint>,
     pub quality: Quality,
 }
@@ -95,13 +97,15 @@ impl ProfileBuilder {
 
     /// Replaces everything but the interned tables, and hands out the profile as it now is, without copying it.
     pub fn snapshot(&mut self, readings: Readings) -> &Profile {
-        let Readings { trace, processes, blocks, pools, mappings, timeline, quality } = readings;
+        let Readings { trace, processes, blocks, pools, mappings, resident, unshared, timeline, quality } = readings;
         let profile = &mut self.profile;
         profile.trace = trace;
         profile.processes = processes;
         profile.blocks = blocks;
         profile.pools = pools;
         profile.mappings = mappings;
+        profile.resident = resident;
+        profile.unshared = unshared;
         profile.timeline = timeline;
         profile.quality = quality;
         profile

@@ -53,6 +53,13 @@ pub struct Profile {
     /// Mapping ledger: address space asked for, by process, stack and origin.
     #[serde(deserialize_with = "bounds::vec::<_, _, ROWS>")]
     pub mappings: Vec<MappingRow>,
+    /// Resident ledger: pages brought into memory during the trace and still there, by process, by the stack that touched
+    /// them and by the one that allocated them.
+    #[serde(default, deserialize_with = "bounds::vec::<_, _, ROWS>")]
+    pub resident: Vec<ResidentRow>,
+    /// Pages shared since a fork that a process got for itself by writing to them.
+    #[serde(default, deserialize_with = "bounds::vec::<_, _, ROWS>")]
+    pub unshared: Vec<UnsharedRow>,
     /// Memory over time; bounded: neighbours are merged when it grows over [`TIMELINE_POINTS`].
     #[serde(deserialize_with = "bounds::vec::<_, _, PROCESSES>")]
     pub timeline: Vec<TimelinePoint>,
@@ -132,6 +139,39 @@ pub struct Process {
     /// Unique set size at the last reading, bytes: pages of this process alone; 0 if not read.
     #[serde(default)]
     pub uss_end: u64,
+    /// What was resident when its trace started; `None` if it was not looked at.
+    #[serde(default)]
+    pub residency_start: Option<Residency>,
+    /// What was resident at the last look.
+    #[serde(default)]
+    pub residency_end: Option<Residency>,
+}
+
+/// What was resident in a process at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Residency {
+    /// Milliseconds from the start of the trace.
+    pub at_ms: u64,
+    /// Resident set size at that moment, bytes, as the kernel says (smaps_rollup).
+    pub rss: u64,
+    /// Bytes in swap.
+    pub swapped: u64,
+    /// What the pages are; their sum is what the ledger can account for.
+    #[serde(deserialize_with = "bounds::vec::<_, _, FEW>")]
+    pub lines: Vec<ResidencyLine>,
+}
+
+/// Resident bytes of one kind of memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResidencyLine {
+    /// What memory it is.
+    pub kind: ResidentKind,
+    /// Bytes.
+    pub space: u64,
+    /// Of these, bytes that an allocator holds free; `None` if its state could not be read.
+    pub free: Option<u64>,
+    /// Of these, bytes in pages that other processes have too.
+    pub shared: u64,
 }
 
 /// How the trace of a process ended.
@@ -268,6 +308,70 @@ pub struct MappingRow {
     pub inuse_objects: u64,
     /// Bytes still there at the end.
     pub inuse_space: u64,
+}
+
+/// What kind of memory a resident page is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResidentKind {
+    /// The C allocator's: the program break, its arenas, blocks with a mapping of their own.
+    CHeap,
+    /// CPython's small objects: pymalloc's arenas.
+    Objects,
+    /// Mapped by the program or a library without a file, or by whom is not known.
+    #[default]
+    Anonymous,
+    /// Stacks of threads, the first one's included.
+    Stack,
+    /// Pages of files.
+    File,
+    /// Pages of mapped files that were written to: variables of programs and libraries.
+    Image,
+    /// Shared memory.
+    Shared,
+    /// Pages of hugetlbfs, which the kernel does not count as resident.
+    HugeTlb,
+}
+
+/// Resident bytes by who touched them and who allocated them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResidentRow {
+    /// Index into [`Profile::processes`].
+    pub process: u32,
+    /// The stack that touched the pages first.
+    pub stack: StackId,
+    /// The stack that allocated the block, pool or mapping that the bytes belong to; `None` where no live one is known.
+    pub allocated_by: Option<StackId>,
+    /// What memory it is.
+    pub kind: ResidentKind,
+    /// Bytes resident at the last look.
+    pub inuse_space: u64,
+}
+
+/// Why a shared page was written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnsharedCause {
+    /// An object's reference count.
+    ReferenceCount,
+    /// The garbage collector's header of an object.
+    GcHeader,
+    /// Data.
+    #[default]
+    Data,
+}
+
+/// Pages that one stack un-shared in one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnsharedRow {
+    /// Index into [`Profile::processes`].
+    pub process: u32,
+    /// The stack that wrote.
+    pub stack: StackId,
+    /// What it wrote to.
+    pub cause: UnsharedCause,
+    /// Bytes of the pages.
+    pub space: u64,
 }
 
 /// One reading of a process.

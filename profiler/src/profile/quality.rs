@@ -202,7 +202,16 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
         Counter::CodeDeaths => {
             ("code_deaths", Seen, "code objects that died; their addresses are told apart from then on")
         }
-        Counter::BodyNanos => return None,
+        Counter::Faults => ("faults", Seen, "page faults"),
+        Counter::FaultsInRuns => {
+            ("faults_in_runs", Seen, "page faults right above the last one, in the same call: counted to its call path")
+        }
+        Counter::TouchMapFull => (
+            "touch_map_full",
+            Dropped,
+            "page faults lost because there were too many between two readings; their pages have no call path",
+        ),
+        Counter::BodyNanos | Counter::FaultNanos => return None,
     };
     Some(Meaning { name, class, sentence })
 }
@@ -216,7 +225,7 @@ mod tests {
         let counts = counts(|counter| counter as u64);
         let names: std::collections::BTreeSet<_> = counts.iter().map(|count| count.name.clone()).collect();
         assert_eq!(names.len(), counts.len());
-        assert_eq!(counts.len(), Counter::ALL.len() - 1, "only the time spent is not a count");
+        assert_eq!(counts.len(), Counter::ALL.len() - 2, "only the times spent are no counts");
         assert!(counts.iter().all(|count| count.meaning.len() > 10));
         assert_eq!(counts[7].name, "block_map_full");
         assert_eq!(counts[7].value, Counter::BlockMapFull as u64);

@@ -1,6 +1,7 @@
 //! The recorder joins the stages: events and map readings in, a profile out. It owns every table of ids.
 
 mod process;
+mod residence;
 mod stacks;
 
 use std::collections::{HashMap, HashSet};
@@ -8,17 +9,18 @@ use std::time::Instant;
 
 use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, Mapping, lifecycle, mapping};
-use profiler_common::ledger::{BlockKey, Pool, StackSums};
+use profiler_common::ledger::{BlockKey, StackSums};
 
 pub use process::{Start, Traced};
 
 use crate::event::{self, Event};
 use crate::kernel::{Kernel, KernelError};
-use crate::process::{Pid, maps};
+use crate::ledger::resident::Owner;
+use crate::process::{Pid, maps, pagemap};
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
-use crate::profile::{BlockRow, End, MappingRow, PoolRow, Profile, TimelinePoint, Trace};
+use crate::profile::{BlockRow, End, MappingRow, PoolRow, Profile, ResidentRow, TimelinePoint, Trace, UnsharedRow};
 use crate::symbol::Source;
 use stacks::{Names, Stacks};
 
@@ -38,6 +40,8 @@ pub struct Recorder {
     homeless: u64,
     /// Slots whose sums mean nothing any more.
     discarded: HashSet<u32>,
+    /// The physical page of zeroes, which is present and not resident.
+    zero_frame: Option<u64>,
 }
 
 /// What a running trace shows.
@@ -71,6 +75,7 @@ impl Recorder {
             undecodable: 0,
             homeless: 0,
             discarded: HashSet::new(),
+            zero_frame: pagemap::zero_frame(),
         }
     }
 
@@ -159,6 +164,9 @@ impl Recorder {
                 let process = self.process_mut(mapping.header.slot)?;
                 process.code_mapped |= maps_code(&mapping);
                 process.mappings.apply(&mapping);
+                if let Some(residence) = &mut process.residence {
+                    residence.map(&mapping);
+                }
             }
             Some(Event::Lifecycle(event)) => {
                 // Now and not later: the next record may be the new process's own.
@@ -212,16 +220,27 @@ impl Recorder {
         Ok(progress)
     }
 
-    /// Reads the headers of all pools opened during the trace, in the processes that are still there.
-    pub fn read_pools(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
-        let pools: Vec<(BlockKey, Pool)> = kernel.pools()?;
-        let at_ms = self.elapsed_ms();
-        let mut by_slot: HashMap<u32, Vec<(BlockKey, Pool)>> = HashMap::new();
-        for pool in pools {
-            by_slot.entry(pool.0.slot()).or_default().push(pool);
+    /// Looks at the pages of a process for the first time; `owner` had what is there now.
+    pub fn start_residence(&mut self, slot: u32, owner: Owner) {
+        let (at_ms, zero) = (self.elapsed_ms(), self.zero_frame);
+        if let Some(process) = self.process_mut(slot) {
+            process.start_residence(owner, zero, at_ms);
         }
+    }
+
+    /// Reads what only the memory of the processes tells, of those that are still there: the headers of all pools opened
+    /// during the trace, and which pages are resident.
+    pub fn read_memory(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
+        let pools = by_slot(kernel.pools()?);
+        let mut touches = by_slot(kernel.take_touches()?);
+        let blocks = by_slot(kernel.blocks()?);
+        let at_ms = self.elapsed_ms();
         for process in self.processes.iter_mut().filter(|process| process.is_running()) {
-            process.read_pools(by_slot.get(&process.slot).map_or(&[], Vec::as_slice), at_ms);
+            let pools = pools.get(&process.slot).map_or(&[][..], Vec::as_slice);
+            let blocks = blocks.get(&process.slot).map_or(&[][..], Vec::as_slice);
+            process.read_pools(pools, at_ms);
+            let mut touched = touches.remove(&process.slot).unwrap_or_default();
+            process.read_residence(&mut touched, blocks, pools, at_ms);
         }
         Ok(())
     }
@@ -247,6 +266,8 @@ impl Recorder {
             blocks,
             pools: self.pool_rows(&opened),
             mappings: self.mapping_rows(),
+            resident: self.resident_rows(),
+            unshared: self.unshared_rows(),
             timeline: self.timeline.points().to_vec(),
             quality: self.quality_now(&counters),
         };
@@ -327,6 +348,41 @@ impl Recorder {
         rows
     }
 
+    /// What was there before the trace is in each process's residency and in no call path.
+    fn resident_rows(&mut self) -> Vec<ResidentRow> {
+        let mut rows = Vec::new();
+        for (index, process) in self.processes.iter().enumerate() {
+            let Some(residence) = &process.residence else { continue };
+            for (&(owner, allocated_by, kind), &inuse_space) in &residence.sums {
+                let stack = match owner {
+                    Owner::Before | Owner::Inherited => continue,
+                    Owner::Stack(number) => self.stacks.id(number, &mut self.builder),
+                    Owner::Unseen => {
+                        let marker = self.builder.marker(UNSEEN);
+                        self.builder.stack(&[marker])
+                    }
+                };
+                let allocated_by = allocated_by.map(|number| self.stacks.id(number, &mut self.builder));
+                let process = u32::try_from(index).unwrap_or(u32::MAX);
+                rows.push(ResidentRow { process, stack, allocated_by, kind, inuse_space });
+            }
+        }
+        rows.sort_by_key(|row| (row.process, row.stack, row.allocated_by, row.kind));
+        rows
+    }
+
+    fn unshared_rows(&mut self) -> Vec<UnsharedRow> {
+        let mut rows = Vec::new();
+        for (index, process) in self.processes.iter().enumerate() {
+            for (&(number, cause), &space) in &process.unshared {
+                let stack = self.stacks.id(number, &mut self.builder);
+                rows.push(UnsharedRow { process: u32::try_from(index).unwrap_or(u32::MAX), stack, cause, space });
+            }
+        }
+        rows.sort_by_key(|row| (row.process, row.stack, row.cause));
+        rows
+    }
+
     fn quality_now(&self, counters: &[u64]) -> Quality {
         let value = |counter: Counter| counters[counter as usize];
         let mut quality = self.quality.clone();
@@ -358,6 +414,17 @@ impl Recorder {
         };
         [homeless, undecodable]
     }
+}
+
+/// In place of a call path for pages that came without a fault.
+const UNSEEN: &str = "[mapped by the kernel without a page fault]";
+
+fn by_slot<T>(all: Vec<(BlockKey, T)>) -> HashMap<u32, Vec<(BlockKey, T)>> {
+    let mut by_slot: HashMap<u32, Vec<(BlockKey, T)>> = HashMap::new();
+    for found in all {
+        by_slot.entry(found.0.slot()).or_default().push(found);
+    }
+    by_slot
 }
 
 /// Whether a mapping brings code of a file: a library was opened.

@@ -6,12 +6,15 @@ use std::io;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use profiler_common::event::Lifecycle;
-use profiler_common::ledger::{BlockKey, Pool};
+use profiler_common::ledger::{Block, BlockKey, Pool, Touch};
 
+use super::residence::{Residence, own_mappings, sorted};
 use crate::ledger::mapping::MappingLedger;
+use crate::ledger::resident::{Allocation, Owner};
 use crate::process::memory::{Memory, ProcessMemory};
+use crate::process::pagemap::PAGE;
 use crate::process::{Identity, Pid};
-use crate::profile;
+use crate::profile::{self, UnsharedCause};
 use crate::python::layout::Layout;
 use crate::python::pool::{self, HEADER_BYTES};
 
@@ -111,6 +114,10 @@ pub struct Traced {
     pub mappings: MappingLedger,
     /// By stack key, as last read.
     pub pools: HashMap<u64, PoolSums>,
+    /// Its resident ledger, if it has one.
+    pub residence: Option<Residence>,
+    /// Shared pages that it wrote to, by stack and cause.
+    pub unshared: HashMap<(u64, UnsharedCause), u64>,
     /// Code was mapped since native frames were last prepared for it.
     pub code_mapped: bool,
     memory: Option<ProcessMemory>,
@@ -147,6 +154,8 @@ impl Traced {
             layout: start.layout,
             mappings: MappingLedger::new(start.program_break),
             pools: HashMap::new(),
+            residence: None,
+            unshared: HashMap::new(),
             code_mapped: true,
             memory: start.memory,
             vitals,
@@ -187,6 +196,8 @@ impl Traced {
         self.layout = None;
         self.mappings = MappingLedger::default();
         self.pools.clear();
+        self.residence = None;
+        self.unshared.clear();
         self.memory = None;
         self.code_mapped = true;
         self.info.python.clear();
@@ -285,6 +296,44 @@ impl Traced {
         }
         self.pools = sums;
         self.pools_read_ms = Some(at_ms);
+    }
+
+    /// Looks at its pages for the first time, and keeps a resident ledger from now on; `owner` had what is there now.
+    pub fn start_residence(&mut self, owner: Owner, zero: Option<u64>, at_ms: u64) {
+        self.residence = Residence::first_look(self.identity.pid, owner, &self.mappings, zero, at_ms).ok();
+        self.info.residency_start = self.residence.as_ref().map(|residence| residence.start.clone());
+    }
+
+    /// Looks at its pages again. If the process has gone, what was known before stays.
+    pub fn read_residence(
+        &mut self,
+        touches: &mut [(BlockKey, Touch)],
+        blocks: &[(BlockKey, Block)],
+        pools: &[(BlockKey, Pool)],
+        at_ms: u64,
+    ) {
+        let Some(residence) = &mut self.residence else { return };
+        let pool_size = self.layout.map_or(0, |layout| pool::pool_size(layout.minor));
+        let block = |(key, block): &(BlockKey, Block)| {
+            let start = key.address();
+            Allocation { start, end: start.saturating_add(block.size), stack: block.stack }
+        };
+        let pool = |(key, pool): &(BlockKey, Pool)| {
+            let start = key.address();
+            Allocation { start, end: start + pool_size, stack: pool.stack }
+        };
+        let mappings = &self.mappings;
+        let allocations = || {
+            let all = blocks.iter().map(block).chain(pools.iter().map(pool)).chain(own_mappings(mappings));
+            sorted(all.collect())
+        };
+        if residence.look(touches, mappings, allocations, at_ms).is_err() {
+            return;
+        }
+        for unshared in residence.take_unshared() {
+            *self.unshared.entry((unshared.stack, UnsharedCause::Data)).or_default() += PAGE;
+        }
+        self.info.residency_end = Some(residence.end.clone());
     }
 
     /// It was held at its exit for the last reading of its pools.

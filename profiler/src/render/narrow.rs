@@ -32,6 +32,8 @@ pub(super) fn only(profile: &Profile, pid: u32) -> Result<Profile, RenderError> 
         blocks: rows(&profile.blocks, |row| moved(&mut row.process)),
         pools: rows(&profile.pools, |row| moved(&mut row.process)),
         mappings: rows(&profile.mappings, |row| moved(&mut row.process)),
+        resident: rows(&profile.resident, |row| moved(&mut row.process)),
+        unshared: rows(&profile.unshared, |row| moved(&mut row.process)),
         timeline: rows(&profile.timeline, |row| moved(&mut row.process)),
         quality: profile.quality.clone(),
     })

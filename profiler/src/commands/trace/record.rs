@@ -73,7 +73,8 @@ impl Recording {
         let ring = kernel.take_ring().ok_or_else(|| Failure::cannot_observe("the ring buffer is taken"))?;
         let mut recorder = Recorder::new(trace_of(args, launched.is_some()));
         let follow = if args.no_children { 0 } else { process_flags::FOLLOW };
-        let mut tree = Tree::new(follow | if args.native { process_flags::NATIVE } else { 0 });
+        let native = if args.native { process_flags::NATIVE } else { 0 };
+        let mut tree = Tree::new(follow | native | process_flags::RESIDENT);
         let hold = if launched.is_some() { process_flags::HOLD_AT_EXIT } else { 0 };
         let found: Vec<Pid> = targets.iter().map(|target| target.identity.pid).collect();
         // A report without its cost is still a report, and says so.
@@ -190,7 +191,7 @@ impl Recording {
         self.tree.forget_all(&mut self.kernel);
         self.drain()?;
         self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
-        self.recorder.read_pools(&self.kernel).map_err(Failure::cannot_observe)?;
+        self.recorder.read_memory(&self.kernel).map_err(Failure::cannot_observe)?;
         self.recorder.read_shares();
         if end == End::Held
             && let Some(process) = self.recorder.process_mut(FIRST)
@@ -265,7 +266,7 @@ impl Recording {
         if began < self.next_reading {
             return Ok(());
         }
-        self.recorder.read_pools(&self.kernel).map_err(Failure::cannot_observe)?;
+        self.recorder.read_memory(&self.kernel).map_err(Failure::cannot_observe)?;
         if self.tree.len() <= SHARES_WHILE_RUNNING {
             self.recorder.read_shares();
         }

@@ -12,6 +12,7 @@ use super::end::exit_of;
 use super::target::{Python, Target};
 use crate::exit::Failure;
 use crate::kernel::{Kernel, KernelError, ProbePlan, monotonic_ns};
+use crate::ledger::resident::Owner;
 use crate::process::image::executable_files;
 use crate::process::{Identity, Pid, maps};
 use crate::profile;
@@ -73,6 +74,7 @@ impl Tree {
                 let settling = !python.initialized;
                 let plan =
                     self.probe(kernel, recorder, slot, identity.pid, python, hold).map_err(Failure::cannot_observe)?;
+                recorder.start_residence(slot, Owner::Before);
                 State::Probed { plan, settling }
             }
             None => {
@@ -184,7 +186,7 @@ impl Tree {
     }
 
     fn follow(&self, kernel: &mut Kernel, slot: u32, pid: Pid) -> Result<(), KernelError> {
-        let flags = self.flags | process_flags::FOLLOW_ONLY;
+        let flags = self.flags & !process_flags::RESIDENT | process_flags::FOLLOW_ONLY;
         let config = ProcessConfig { slot, flags, parent_slot: NO_SLOT, ..bytemuck::Zeroable::zeroed() };
         kernel.trace_process(pid, &config)
     }
@@ -210,6 +212,7 @@ impl Tree {
         if let Some(process) = recorder.process_mut(slot) {
             process.probed_after(since_us(event.header.time_ns));
         }
+        recorder.start_residence(slot, Owner::Inherited);
         self.members.insert(slot, Member::new(identity, state));
         Ok(())
     }
@@ -253,7 +256,10 @@ impl Tree {
                 }
                 let settling = !python.initialized;
                 match self.probe(kernel, recorder, slot, identity.pid, python, 0) {
-                    Ok(plan) => State::Probed { plan, settling },
+                    Ok(plan) => {
+                        recorder.start_residence(slot, Owner::Before);
+                        State::Probed { plan, settling }
+                    }
                     Err(_) => State::Followed,
                 }
             }
