@@ -34,6 +34,11 @@ impl Function {
         !matches!(self, Self::Free | Self::CodeDealloc | Self::Exit | Self::Entry)
     }
 
+    /// Whether it hands out memory or takes it back.
+    pub const fn allocates(self) -> bool {
+        !matches!(self, Self::CodeDealloc | Self::Exit | Self::Entry)
+    }
+
     /// How many of its arguments, from the first on, the probe reads at the site.
     pub const fn arguments(self) -> u8 {
         match self {

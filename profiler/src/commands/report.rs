@@ -19,10 +19,11 @@ pub struct ReportArgs {
     /// How to render it
     #[arg(long, value_enum, default_value_t = FormatArg::Text)]
     format: FormatArg,
-    /// Which ledger: blocks and small objects (heap), or address space (mapping)
-    #[arg(long, value_enum, default_value_t = LedgerArg::Heap)]
-    ledger: LedgerArg,
-    /// Which number; text and json show inuse_space and alloc_space unless given, the others inuse_space
+    /// Which ledger: blocks and small objects (heap), address space (mapping), or pages in memory (resident); text and
+    /// json show heap and resident unless given, the others heap
+    #[arg(long, value_enum)]
+    ledger: Option<LedgerArg>,
+    /// Which number; unless given, text and json show those that say most, the others the first that the ledger has
     #[arg(long, value_enum)]
     value: Option<ValueArg>,
     /// How many call paths to list [default: 10; with --per-process 5 for each process]
@@ -49,6 +50,8 @@ const EXAMPLES: &str = "Examples:
       everything allocated, given back or not
   pyalloc report app.pyalloc --ledger mapping --top 5
       who asked the kernel for address space
+  pyalloc report app.pyalloc --format flamegraph --ledger resident -o rss.svg
+      what made RSS grow, by the code that touched the pages
   pyalloc report app.pyalloc --per-process
       a server with workers: the call paths of each of the biggest processes
   pyalloc report app.pyalloc --process 4711
@@ -58,7 +61,9 @@ Values:
   inuse_space, inuse_objects   still live at the end        heap, mapping
   alloc_space, alloc_objects   allocated during the trace   heap, mapping
   temporary_space              given back within 100 ms     heap
-  peak_space                   most live at once, by path   heap";
+  peak_space                   most live at once, by path   heap
+  touched_space                pages came and are there     resident, by who touched them first
+  owned_space                  the same bytes               resident, by who allocated what lies in them";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum FormatArg {
@@ -76,6 +81,7 @@ enum FormatArg {
 enum LedgerArg {
     Heap,
     Mapping,
+    Resident,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -87,6 +93,8 @@ enum ValueArg {
     AllocObjects,
     TemporarySpace,
     PeakSpace,
+    TouchedSpace,
+    OwnedSpace,
 }
 
 /// Runs the command.
@@ -111,7 +119,7 @@ fn options(args: &ReportArgs) -> Options {
         None => terminal::options(Stream::Output),
     };
     Options {
-        ledger: args.ledger.into(),
+        ledger: args.ledger.map(Ledger::from),
         value: args.value.map(Value::from),
         top: usize::from(args.top.unwrap_or(if args.per_process { 5 } else { 10 })),
         process: args.process,
@@ -136,6 +144,7 @@ impl From<LedgerArg> for Ledger {
         match ledger {
             LedgerArg::Heap => Self::Heap,
             LedgerArg::Mapping => Self::Mapping,
+            LedgerArg::Resident => Self::Resident,
         }
     }
 }
@@ -149,6 +158,8 @@ impl From<ValueArg> for Value {
             ValueArg::AllocObjects => Self::AllocObjects,
             ValueArg::TemporarySpace => Self::TemporarySpace,
             ValueArg::PeakSpace => Self::PeakSpace,
+            ValueArg::TouchedSpace => Self::TouchedSpace,
+            ValueArg::OwnedSpace => Self::OwnedSpace,
         }
     }
 }

@@ -9,6 +9,7 @@ mod bounds;
 pub mod builder;
 pub mod file;
 pub mod quality;
+pub mod reconcile;
 pub mod timeline;
 pub mod tree;
 mod validate;
@@ -86,6 +87,9 @@ pub struct Trace {
     pub launched: bool,
     /// True when native frames were walked.
     pub native: bool,
+    /// True if the heap ledger was left out: no allocation was probed.
+    #[serde(default)]
+    pub without_heap: bool,
     /// False in the periodic copies that a running trace writes; true once it ended in order.
     pub complete: bool,
     /// Kernel release of the machine, as `uname -r` gives it.

@@ -22,6 +22,12 @@ pub struct Quality {
     pub hit_cost_ns: u64,
     /// Cost of a function's return that is probed too, ns, measured at the start; 0 if it could not be measured.
     pub return_cost_ns: u64,
+    /// CPU time that recording page faults took of the target, ms, as measured.
+    #[serde(default)]
+    pub faults_cost_ms: u64,
+    /// The same for one page fault, ns; 0 if there was none.
+    #[serde(default)]
+    pub fault_cost_ns: u64,
     /// Milliseconds it took to attach.
     pub attach_ms: u64,
     /// How probes were linked: "uprobe_multi with sessions", "perf events", ...

@@ -392,6 +392,9 @@ impl Recorder {
         quality.target_cpu_ms = self.processes.iter().map(|process| process.vitals().cpu_ms()).sum();
         quality.target_cost_ms =
             quality.cost_of(value(Counter::EntryHits), value(Counter::ReturnHits), value(Counter::BodyNanos));
+        quality.fault_cost_ns = value(Counter::FaultNanos).checked_div(value(Counter::Faults)).unwrap_or(0);
+        quality.faults_cost_ms = value(Counter::FaultNanos) / 1_000_000;
+        quality.target_cost_ms += quality.faults_cost_ms;
         // While one of them runs, the readings of those that have ended are not what the report ranks.
         let all_ended = !self.processes.iter().any(Traced::is_running);
         let oldest = self.processes.iter().filter(|_| all_ended).filter_map(Traced::pools_age_at_end).max();

@@ -17,7 +17,7 @@ const MOST: u128 = 1 << 62;
 
 /// Renders the profile.
 pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, RenderError> {
-    let value = options.one_value();
+    let value = options.one_value(profile);
     let folded = Folded::new(profile, options, NAME_COLUMNS)?;
     if folded.lines.is_empty() {
         return Ok(nothing(&format!("{}: nothing to draw, all {} are zero", title(profile, options), value.name())));
@@ -45,8 +45,8 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
 const LEGEND: &str = "orange: own code, blue: packages, green: standard library, purple: native code, grey: no code";
 
 fn title(profile: &Profile, options: &Options) -> String {
-    let value = options.one_value();
-    let what = format!("{} ledger, {} ({})", options.ledger.name(), value.in_words(), value.name());
+    let value = options.one_value(profile);
+    let what = format!("{} ledger, {} ({})", options.one_ledger(profile).name(), value.in_words(), value.name());
     match profile.processes.as_slice() {
         [] => what,
         [process] => format!("{}: {what}", program::named(process)),

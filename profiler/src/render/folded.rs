@@ -28,7 +28,7 @@ pub(super) struct Folded {
 impl Folded {
     /// Folds one number of one ledger; names have at most `columns` columns.
     pub(super) fn new(profile: &Profile, options: &Options, columns: usize) -> Result<Self, RenderError> {
-        let rows = select::rows(profile, options.ledger, options.one_value())?;
+        let rows = select::rows(profile, options.one_ledger(profile), options.one_value(profile))?;
         let names = Names::new(profile, columns);
         let labels: Vec<String> = profile.frames.iter().map(|frame| field(&names.label(frame))).collect();
         let process = |process: &Process| field(&format!("[{}]", program::named(process)));

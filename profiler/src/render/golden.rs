@@ -488,7 +488,7 @@ fn rich_text_in_colour() {
 
 #[test]
 fn rich_mapping_text() {
-    let options = Options { ledger: Ledger::Mapping, value: Some(Value::InuseSpace), ..Options::default() };
+    let options = Options { ledger: Some(Ledger::Mapping), value: Some(Value::InuseSpace), ..Options::default() };
     insta::assert_snapshot!(render(&rich(), Format::Text, &options).unwrap());
 }
 
@@ -599,7 +599,7 @@ fn several_processes_are_told_apart() {
 #[test]
 fn a_ledger_without_the_value_says_what_it_has() {
     let ask = |value| {
-        let options = Options { ledger: Ledger::Mapping, value: Some(value), ..Options::default() };
+        let options = Options { ledger: Some(Ledger::Mapping), value: Some(value), ..Options::default() };
         [Format::Text, Format::Flamegraph, Format::Folded, Format::Json]
             .map(|f| render(&rich(), f, &options).unwrap_err())
     };

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::group::{Group, by_line};
 use super::payload::{Payload, payloads};
 use super::select::{self, Row};
-use super::{Options, RenderError, Value, sanitize};
+use super::{Ledger, Options, RenderError, Value, sanitize};
 use crate::profile::quality::Quality;
 use crate::profile::tree::{Node, Tree, grew};
 use crate::profile::{End, Frame, FrameId, FrameKind, MappingOrigin, Process, Profile, StackId, Trace};
@@ -271,18 +271,18 @@ struct FrameOut<'p> {
 
 /// A list for each value, over all processes or for each of the biggest.
 fn top_lists<'p>(profile: &'p Profile, options: &Options) -> Result<Vec<TopPaths<'p>>, RenderError> {
-    let values = options.values();
+    let kinds = options.lists(profile);
     let rows =
-        values.iter().map(|value| select::rows(profile, options.ledger, *value)).collect::<Result<Vec<_>, _>>()?;
-    let lists = || values.iter().zip(&rows);
+        kinds.iter().map(|(ledger, value)| select::rows(profile, *ledger, *value)).collect::<Result<Vec<_>, _>>()?;
+    let lists = || kinds.iter().zip(&rows);
     if !options.per_process {
-        return Ok(lists().map(|(value, rows)| top_paths(profile, options, *value, None, rows)).collect());
+        return Ok(lists().map(|(kind, rows)| top_paths(profile, options, *kind, None, rows)).collect());
     }
     let (processes, _) = select::biggest(&rows, MOST_PROCESSES);
     let of_process = |process: u32| {
-        lists().map(move |(value, rows)| {
+        lists().map(move |(kind, rows)| {
             let rows: Vec<Row> = rows.iter().filter(|row| row.process == process).copied().collect();
-            top_paths(profile, options, *value, Some(process), &rows)
+            top_paths(profile, options, *kind, Some(process), &rows)
         })
     };
     Ok(processes.into_iter().flat_map(of_process).collect())
@@ -291,14 +291,14 @@ fn top_lists<'p>(profile: &'p Profile, options: &Options) -> Result<Vec<TopPaths
 fn top_paths<'p>(
     profile: &'p Profile,
     options: &Options,
-    value: Value,
+    (ledger, value): (Ledger, Value),
     process: Option<u32>,
     rows: &[Row],
 ) -> TopPaths<'p> {
     let groups = by_line(profile, rows);
     let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
     let top = groups.iter().take(options.top).map(|entry| group(profile, entry, total)).collect();
-    TopPaths { ledger: options.ledger.name(), value: value.name(), process, total, groups: groups.len(), top }
+    TopPaths { ledger: ledger.name(), value: value.name(), process, total, groups: groups.len(), top }
 }
 
 fn group<'p>(profile: &'p Profile, group: &Group, total: u64) -> GroupOut<'p> {

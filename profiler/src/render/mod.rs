@@ -52,6 +52,8 @@ pub enum Ledger {
     Heap,
     /// Address space asked for.
     Mapping,
+    /// Pages brought into memory during the trace and still there.
+    Resident,
 }
 
 /// Which number of a call path.
@@ -69,14 +71,18 @@ pub enum Value {
     TemporarySpace,
     /// Most bytes of blocks of one call path live at once; paths peak at different moments. Heap only.
     PeakSpace,
+    /// Resident bytes, by who touched the pages first. Resident only.
+    TouchedSpace,
+    /// Resident bytes, by who allocated what lies in the pages. Resident only.
+    OwnedSpace,
 }
 
 /// What to show, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The ledger.
-    pub ledger: Ledger,
-    /// The number; `None` is `InuseSpace`, for text and json `InuseSpace` and `AllocSpace`.
+    /// The ledger; `None` is the heap, for text and json the resident ledger too, where the profile has them.
+    pub ledger: Option<Ledger>,
+    /// The number; `None` is the first that the ledger has, for text and json those that say most.
     pub value: Option<Value>,
     /// How many call paths to list.
     pub top: usize,
@@ -93,7 +99,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            ledger: Ledger::Heap,
+            ledger: None,
             value: None,
             top: 10,
             colour: false,
@@ -151,14 +157,31 @@ pub fn render(profile: &Profile, format: Format, options: &Options) -> Result<St
 }
 
 impl Options {
-    /// The numbers that a report lists the top call paths by.
-    fn values(&self) -> Vec<Value> {
-        self.value.map_or(vec![Value::InuseSpace, Value::AllocSpace], |value| vec![value])
+    /// The ledgers and numbers that a report lists the top call paths by.
+    fn lists(&self, profile: &Profile) -> Vec<(Ledger, Value)> {
+        if let Some(value) = self.value {
+            return vec![(self.one_ledger(profile), value)];
+        }
+        let ledgers = match self.ledger {
+            Some(ledger) => vec![ledger],
+            None if profile.trace.without_heap => vec![Ledger::Resident],
+            None if profile.resident.is_empty() => vec![Ledger::Heap],
+            None => vec![Ledger::Heap, Ledger::Resident],
+        };
+        let lists = |ledger: Ledger| ledger.telling().iter().map(move |value| (ledger, *value));
+        ledgers.into_iter().flat_map(lists).collect()
+    }
+
+    /// The ledger of a format that shows one: without one asked for, the first that has the number asked for.
+    fn one_ledger(&self, profile: &Profile) -> Ledger {
+        let first = if profile.trace.without_heap { Ledger::Resident } else { Ledger::Heap };
+        let of_value = |value| [first, Ledger::Resident].into_iter().find(|ledger| ledger.values().contains(&value));
+        self.ledger.or_else(|| self.value.and_then(of_value)).unwrap_or(first)
     }
 
     /// The number of a format that shows one.
-    fn one_value(&self) -> Value {
-        self.value.unwrap_or(Value::InuseSpace)
+    fn one_value(&self, profile: &Profile) -> Value {
+        self.value.unwrap_or(self.one_ledger(profile).values()[0])
     }
 }
 
@@ -168,14 +191,26 @@ impl Ledger {
         match self {
             Self::Heap => "heap",
             Self::Mapping => "mapping",
+            Self::Resident => "resident",
         }
     }
 
     fn values(self) -> &'static [Value] {
-        use Value::{AllocObjects, AllocSpace, InuseObjects, InuseSpace, PeakSpace, TemporarySpace};
+        use Value::{
+            AllocObjects, AllocSpace, InuseObjects, InuseSpace, OwnedSpace, PeakSpace, TemporarySpace, TouchedSpace,
+        };
         match self {
             Self::Heap => &[InuseSpace, InuseObjects, AllocSpace, AllocObjects, TemporarySpace, PeakSpace],
             Self::Mapping => &[InuseSpace, InuseObjects, AllocSpace, AllocObjects],
+            Self::Resident => &[TouchedSpace, OwnedSpace],
+        }
+    }
+
+    /// The numbers that say most.
+    fn telling(self) -> &'static [Value] {
+        match self {
+            Self::Heap | Self::Mapping => &[Value::InuseSpace, Value::AllocSpace],
+            Self::Resident => &[Value::TouchedSpace],
         }
     }
 
@@ -194,6 +229,8 @@ impl Value {
             Self::AllocObjects => "alloc_objects",
             Self::TemporarySpace => "temporary_space",
             Self::PeakSpace => "peak_space",
+            Self::TouchedSpace => "touched_space",
+            Self::OwnedSpace => "owned_space",
         }
     }
 
@@ -206,7 +243,14 @@ impl Value {
             Self::AllocObjects => "allocations",
             Self::TemporarySpace => "bytes given back within 100 ms",
             Self::PeakSpace => "most bytes live at once",
+            Self::TouchedSpace => "resident bytes touched",
+            Self::OwnedSpace => "resident bytes allocated",
         }
+    }
+
+    /// What was so at the end: in a process that had ended by then, it is no more.
+    const fn is_of_the_end(self) -> bool {
+        matches!(self, Self::InuseSpace | Self::InuseObjects | Self::TouchedSpace | Self::OwnedSpace)
     }
 
     const fn is_space(self) -> bool {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Ledger, RenderError, Value};
 use crate::profile::tree::counted;
-use crate::profile::{BlockRow, MappingRow, PoolRow, Profile, StackId};
+use crate::profile::{BlockRow, MappingRow, PoolRow, Profile, ResidentRow, StackId};
 
 /// A call path and its number.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +33,10 @@ pub(super) fn rows(profile: &Profile, ledger: Ledger, value: Value) -> Result<Ve
     let mut rows: Vec<Row> = match ledger {
         Ledger::Heap => heap_rows(profile, value),
         Ledger::Mapping => profile.mappings.iter().map(|row| mapping_row(row, value)).collect(),
+        Ledger::Resident => profile.resident.iter().filter_map(|row| resident_row(row, value)).collect(),
     };
     rows.retain(|row| row.value > 0);
-    if matches!(value, Value::InuseSpace | Value::InuseObjects) {
+    if value.is_of_the_end() {
         let counted = counted(profile);
         rows.retain(|row| counted.get(row.process as usize).copied().unwrap_or(true));
     }
@@ -70,6 +71,7 @@ fn block_row(row: &BlockRow, value: Value) -> Row {
         Value::AllocSpace | Value::AllocObjects => (row.alloc_objects, row.alloc_space),
         Value::TemporarySpace => (row.temporary_objects, row.temporary_space),
         Value::PeakSpace => (0, row.peak_space),
+        Value::TouchedSpace | Value::OwnedSpace => (0, 0),
     };
     Row { process: row.process, stack: row.stack, small: false, value: pick(value, objects, space), objects, space }
 }
@@ -90,6 +92,13 @@ fn mapping_row(row: &MappingRow, value: Value) -> Row {
         _ => (row.alloc_objects, row.alloc_space),
     };
     Row { process: row.process, stack: row.stack, small: false, value: pick(value, objects, space), objects, space }
+}
+
+/// Bytes of no live block that the trace knows are nobody's when it is asked who allocated them.
+fn resident_row(row: &ResidentRow, value: Value) -> Option<Row> {
+    let stack = if value == Value::OwnedSpace { row.allocated_by? } else { row.stack };
+    let space = row.inuse_space;
+    Some(Row { process: row.process, stack, small: false, value: space, objects: 0, space })
 }
 
 fn pick(value: Value, objects: u64, space: u64) -> u64 {

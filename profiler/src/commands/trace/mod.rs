@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use regex::Regex;
 
 use crate::exit::{Exit, Failure};
@@ -48,6 +48,9 @@ pub struct TraceArgs {
     /// Where to write the profile [default: pyalloc-PID.pyalloc].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Which ledgers to keep: heap probes every call of malloc and free; the others cost next to nothing.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["heap", "mapping", "resident"], value_name = "LEDGER,...")]
+    pub ledger: Vec<LedgerArg>,
     /// Walk native frames too: names the C or Rust function that called malloc.
     #[arg(long)]
     pub native: bool,
@@ -71,8 +74,27 @@ pub struct TraceArgs {
     pub command: Vec<OsString>,
 }
 
+/// A ledger that can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LedgerArg {
+    /// Blocks and small objects, by who allocated them
+    Heap,
+    /// Address space, by who asked for it
+    Mapping,
+    /// Pages in memory, by who touched them
+    Resident,
+}
+
+impl TraceArgs {
+    /// Whether a ledger is to be kept.
+    pub fn keeps(&self, ledger: LedgerArg) -> bool {
+        self.ledger.contains(&ledger)
+    }
+}
+
 const EXAMPLES: &str = "Examples:
   sudo pyalloc trace --pid 4242 --duration 30s
+  sudo pyalloc trace --pid 4242 --duration 10m --ledger resident    (costs next to nothing)
   sudo pyalloc trace -o run.pyalloc -- python app.py --port 8000";
 
 /// Runs it.

@@ -12,11 +12,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::TraceArgs;
 use super::end::End;
 use super::progress::Progress;
 use super::target::{Roots, Target};
 use super::tree::{Tree, descendants};
+use super::{LedgerArg, TraceArgs};
 use crate::exit::{Exit, Failure};
 use crate::kernel::{Kernel, Ring};
 use crate::output;
@@ -74,7 +74,8 @@ impl Recording {
         let mut recorder = Recorder::new(trace_of(args, launched.is_some()));
         let follow = if args.no_children { 0 } else { process_flags::FOLLOW };
         let native = if args.native { process_flags::NATIVE } else { 0 };
-        let mut tree = Tree::new(follow | native | process_flags::RESIDENT);
+        let resident = if args.keeps(LedgerArg::Resident) { process_flags::RESIDENT } else { 0 };
+        let mut tree = Tree::new(follow | native | resident, args.keeps(LedgerArg::Heap));
         let hold = if launched.is_some() { process_flags::HOLD_AT_EXIT } else { 0 };
         let found: Vec<Pid> = targets.iter().map(|target| target.identity.pid).collect();
         // A report without its cost is still a report, and says so.
@@ -326,6 +327,7 @@ fn trace_of(args: &TraceArgs, launched: bool) -> Trace {
         started_unix_ms: u64::try_from(now.as_millis()).unwrap_or(0),
         launched,
         native: args.native,
+        without_heap: !args.keeps(LedgerArg::Heap),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         ..Trace::default()
     }

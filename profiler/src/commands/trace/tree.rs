@@ -27,6 +27,8 @@ pub struct Tree {
     members: HashMap<u32, Member>,
     /// `process_flags` of every member.
     flags: u32,
+    /// Whether allocations are probed.
+    heap: bool,
     next_slot: u32,
 }
 
@@ -53,9 +55,10 @@ enum State {
 }
 
 impl Tree {
-    /// No process yet. `flags` are those of every process: native frames, following.
-    pub fn new(flags: u32) -> Self {
-        Self { members: HashMap::new(), flags, next_slot: 0 }
+    /// No process yet. `flags` are those of every process: native frames, following, page faults; `heap`, whether
+    /// allocations are probed.
+    pub fn new(flags: u32, heap: bool) -> Self {
+        Self { members: HashMap::new(), flags, heap, next_slot: 0 }
     }
 
     /// Attaches to a process that was found or launched; `hold` are flags of this one alone.
@@ -74,7 +77,7 @@ impl Tree {
                 let settling = !python.initialized;
                 let plan =
                     self.probe(kernel, recorder, slot, identity.pid, python, hold).map_err(Failure::cannot_observe)?;
-                recorder.start_residence(slot, Owner::Before);
+                self.start_residence(recorder, slot, Owner::Before);
                 State::Probed { plan, settling }
             }
             None => {
@@ -173,9 +176,13 @@ impl Tree {
         recorder: &mut Recorder,
         slot: u32,
         pid: Pid,
-        python: Python,
+        mut python: Python,
         hold: u32,
     ) -> Result<Rc<ProbePlan>, KernelError> {
+        if !self.heap {
+            // These are rare: code objects that die, the program's beginning and end.
+            python.plan.points.retain(|point| !point.function.allocates());
+        }
         if self.flags & process_flags::NATIVE != 0 {
             recorder.refresh_native(kernel)?;
         }
@@ -183,6 +190,13 @@ impl Tree {
         kernel.trace_process(pid, &config)?;
         kernel.attach(pid, &python.plan.points)?;
         Ok(Rc::new(python.plan))
+    }
+
+    /// After the kernel side records its faults: a page that comes in between is in both, and counts to who touched it.
+    fn start_residence(&self, recorder: &mut Recorder, slot: u32, owner: Owner) {
+        if self.flags & process_flags::RESIDENT != 0 {
+            recorder.start_residence(slot, owner);
+        }
     }
 
     fn follow(&self, kernel: &mut Kernel, slot: u32, pid: Pid) -> Result<(), KernelError> {
@@ -212,7 +226,7 @@ impl Tree {
         if let Some(process) = recorder.process_mut(slot) {
             process.probed_after(since_us(event.header.time_ns));
         }
-        recorder.start_residence(slot, Owner::Inherited);
+        self.start_residence(recorder, slot, Owner::Inherited);
         self.members.insert(slot, Member::new(identity, state));
         Ok(())
     }
@@ -257,7 +271,7 @@ impl Tree {
                 let settling = !python.initialized;
                 match self.probe(kernel, recorder, slot, identity.pid, python, 0) {
                     Ok(plan) => {
-                        recorder.start_residence(slot, Owner::Before);
+                        self.start_residence(recorder, slot, Owner::Before);
                         State::Probed { plan, settling }
                     }
                     Err(_) => State::Followed,

@@ -5,6 +5,8 @@ mod paths;
 mod payloads;
 mod process;
 mod quality;
+mod resident;
+mod sides;
 mod tree;
 
 use super::page::Page;
@@ -20,6 +22,7 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
     let tree = Tree::new(profile);
     process::write(&mut page, profile, options, &tree);
     growth::write(&mut page, profile, &tree);
+    resident::write(&mut page, profile, &names, options);
     if options.per_process {
         paths::write_each(&mut page, profile, &names, options)?;
     } else {

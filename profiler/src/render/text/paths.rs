@@ -1,5 +1,6 @@
 //! The top call paths: one entry for each line of code that a person can change.
 
+use super::sides::Sides;
 use crate::profile::Profile;
 use crate::render::chain::Chain;
 use crate::render::group::{Group, by_line};
@@ -22,9 +23,9 @@ pub(super) fn write(
     names: &Names<'_>,
     options: &Options,
 ) -> Result<(), RenderError> {
-    for value in options.values() {
-        let rows = select::rows(profile, options.ledger, value)?;
-        let list = List { profile, names, options, value, spread: profile.processes.len() > 1 };
+    for (ledger, value) in options.lists(profile) {
+        let rows = select::rows(profile, ledger, value)?;
+        let list = List { profile, names, options, ledger, value, spread: profile.processes.len() > 1 };
         list.write(page, &format!("Top call paths by {}", list.in_words()), &rows);
     }
     Ok(())
@@ -37,15 +38,15 @@ pub(super) fn write_each(
     names: &Names<'_>,
     options: &Options,
 ) -> Result<(), RenderError> {
-    let values = options.values();
+    let lists = options.lists(profile);
     let rows =
-        values.iter().map(|value| select::rows(profile, options.ledger, *value)).collect::<Result<Vec<_>, _>>()?;
+        lists.iter().map(|(ledger, value)| select::rows(profile, *ledger, *value)).collect::<Result<Vec<_>, _>>()?;
     let (processes, more) = select::biggest(&rows, MOST_PROCESSES);
     for index in &processes {
         let process = profile.processes.get(*index as usize).map_or("unknown".to_owned(), program::named);
-        for (value, rows) in values.iter().zip(&rows) {
+        for ((ledger, value), rows) in lists.iter().zip(&rows) {
             let rows: Vec<Row> = rows.iter().filter(|row| row.process == *index).copied().collect();
-            let list = List { profile, names, options, value: *value, spread: false };
+            let list = List { profile, names, options, ledger: *ledger, value: *value, spread: false };
             list.write(page, &format!("Process {process}: top call paths by {}", list.in_words()), &rows);
         }
     }
@@ -60,6 +61,7 @@ struct List<'a> {
     profile: &'a Profile,
     names: &'a Names<'a>,
     options: &'a Options,
+    ledger: Ledger,
     value: Value,
     /// Say in how many processes.
     spread: bool,
@@ -67,20 +69,20 @@ struct List<'a> {
 
 impl List<'_> {
     fn in_words(&self) -> String {
-        format!("{} ({})", self.value.in_words(), scope(self.options.ledger, self.value))
+        format!("{} ({})", self.value.in_words(), scope(self.ledger, self.value))
     }
 
     fn write(&self, page: &mut Page, title: &str, rows: &[Row]) {
-        let Self { profile, names, options, value, spread } = *self;
+        let Self { profile, names, options, ledger, value, spread } = *self;
         let groups = by_line(profile, rows);
         page.heading(title);
         if groups.is_empty() {
-            page.sentence(nothing(options.ledger, value));
+            page.sentence(nothing(ledger, value));
             return;
         }
         let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
         for (index, group) in groups.iter().take(options.top).enumerate() {
-            let entry = Entry { profile, names, ledger: options.ledger, value, total, spread };
+            let entry = Entry { profile, names, ledger, value, total, spread };
             entry.write(page, index + 1, group);
         }
         write_rest(page, &groups, options.top, value, total);
@@ -90,6 +92,8 @@ impl List<'_> {
 fn scope(ledger: Ledger, value: Value) -> &'static str {
     match (ledger, value) {
         (Ledger::Mapping, _) => "mapping ledger",
+        (Ledger::Resident, Value::OwnedSpace) => "resident ledger: who allocated what lies in the pages",
+        (Ledger::Resident, _) => "resident ledger: who touched the pages first",
         (Ledger::Heap, Value::InuseSpace | Value::InuseObjects) => "heap ledger: blocks and small objects",
         (Ledger::Heap, _) => "heap ledger: blocks",
     }
@@ -97,6 +101,7 @@ fn scope(ledger: Ledger, value: Value) -> &'static str {
 
 fn nothing(ledger: Ledger, value: Value) -> &'static str {
     match (ledger, value) {
+        (Ledger::Resident, _) => "no page that came during the trace was there at its end",
         (_, Value::InuseSpace | Value::InuseObjects) => "nothing that was allocated during the trace survived it",
         (_, Value::TemporarySpace) => "nothing was given back within 100 ms",
         (Ledger::Heap, _) => "nothing was allocated during the trace",
@@ -124,16 +129,23 @@ impl Entry<'_> {
             _ => share(group.value, self.total),
         };
         page.row(&format!("{rank:>3}. {number:>11}  {share:>8}  {code}"));
-        page.pieces(&" ".repeat(INDENT), INDENT, &words(&self.counts(group)));
+        let counts = words(&self.counts(group));
+        if !counts.is_empty() {
+            page.pieces(&" ".repeat(INDENT), INDENT, &counts);
+        }
         let pieces = chain.pieces(self.names);
         if !pieces.is_empty() {
             page.pieces(&" ".repeat(INDENT), INDENT + 2, &pieces);
+        }
+        if self.ledger == Ledger::Resident {
+            let sides = Sides::of(self.profile, self.value, group);
+            page.pieces(&" ".repeat(INDENT), INDENT + 2, &words(&sides.in_words(self.profile, self.names, group)));
         }
     }
 
     /// `1,234 blocks, 456 small objects, in 2 processes; heaviest of 40 paths (12.0 MiB):`
     fn counts(&self, group: &Group) -> String {
-        let noun = if self.ledger == Ledger::Heap { "block" } else { "mapping" };
+        let noun = if self.ledger == Ledger::Mapping { "mapping" } else { "block" };
         let blocks = (group.blocks > 0).then(|| counted(group.blocks, noun));
         let small = (group.small > 0).then(|| counted(group.small, "small object"));
         let space = (!self.value.is_space()).then(|| bytes(group.space));

@@ -96,6 +96,11 @@ fn write_cost(page: &mut Page, profile: &Profile) {
         time_ms(quality.target_cpu_ms)
     );
     page.fact("cost: target", &target);
+    if quality.fault_cost_ns > 0 {
+        let faults = quality.counts.iter().find(|count| count.name == "faults").map_or(0, |count| count.value);
+        let each = format!("{} at {} ns each, measured", counted(faults, "page fault"), count(quality.fault_cost_ns));
+        page.fact("  of that", &format!("{} for {each}", time_ms(quality.faults_cost_ms)));
+    }
     let links = if quality.links.is_empty() { "unknown links" } else { &quality.links };
     let time = if quality.attach_ms == 0 { "less than 1 ms".to_owned() } else { time_ms(quality.attach_ms) };
     page.fact("attached", &format!("in {time}, by {}", sanitize::name(links, 80)));

@@ -1,0 +1,136 @@
+//! What made RSS change: the resident memory by what it is, at the start and at the end, so that it adds up.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::profile::reconcile::{Part, Reconciliation};
+use crate::profile::{FrameId, Profile, UnsharedCause};
+use crate::render::Options;
+use crate::render::group::recognized;
+use crate::render::page::Page;
+use crate::render::path::Names;
+use crate::render::units::{bytes, counted, share};
+
+const NAME_COLUMNS: usize = 36;
+
+/// Most lines of code told that un-share pages.
+const MOST_UNSHARING: usize = 3;
+
+pub(super) fn write(page: &mut Page, profile: &Profile, names: &Names<'_>, options: &Options) {
+    let Some(sum) = Reconciliation::of_counted(profile) else { return };
+    page.heading("What made RSS change (resident ledger: pages, by what they are)");
+    table(page, &sum);
+    notes(page, profile, &sum);
+    unshared(page, profile, names);
+    if options.per_process && profile.processes.len() > 1 {
+        for (index, process) in profile.processes.iter().enumerate() {
+            if let Some(own) = Reconciliation::of_process(profile, index) {
+                page.heading(&format!("Process {}: what made RSS change", process.pid));
+                table(page, &own);
+            }
+        }
+    }
+}
+
+fn table(page: &mut Page, sum: &Reconciliation) {
+    page.row(&format!("  {:<NAME_COLUMNS$}{:>12}{:>12}{:>13}", "", "at start", "at end", "change"));
+    for part in Part::ALL {
+        let (start, end) = (sum.start[part as usize], sum.end[part as usize]);
+        let is_nothing = start == 0 && end == 0 && !matches!(part, Part::LiveHeap | Part::Unexplained);
+        if !is_nothing {
+            row(page, name(part, sum), start, end);
+        }
+    }
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    row(page, "RSS", signed(sum.rss_start), signed(sum.rss_end));
+}
+
+fn row(page: &mut Page, name: &str, start: i64, end: i64) {
+    let change = signed_bytes(end.saturating_sub(start), "+");
+    page.row(&format!(
+        "  {name:<NAME_COLUMNS$}{:>12}{:>12}{change:>13}",
+        signed_bytes(start, ""),
+        signed_bytes(end, "")
+    ));
+}
+
+fn signed_bytes(value: i64, plus: &str) -> String {
+    let sign = match value {
+        0 => "",
+        1.. => plus,
+        _ => "-",
+    };
+    format!("{sign}{}", bytes(value.unsigned_abs()))
+}
+
+fn name(part: Part, sum: &Reconciliation) -> &'static str {
+    match part {
+        Part::LiveHeap if sum.held_unknown => "heap: live, and held by the allocator",
+        Part::LiveHeap => "live heap",
+        Part::HeldByAllocator => "held free by the allocators",
+        Part::Other => "other private memory",
+        Part::Files => "files",
+        Part::Shared => "shared, or copy-on-write since a fork",
+        Part::Unexplained => "unexplained",
+    }
+}
+
+fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
+    let before = sum.rss_end.saturating_sub(sum.came);
+    let of = if sum.processes > 1 { format!(" in {}", counted(sum.processes, "process")) } else { String::new() };
+    page.sentence(&format!(
+        "Of the RSS at the end{of}, {} came during the trace ({}), {} was there before.",
+        bytes(sum.came),
+        share(sum.came, sum.rss_end),
+        bytes(before)
+    ));
+    if sum.swapped > 0 {
+        page.sentence(&format!("{} is in swap, and in none of these lines.", bytes(sum.swapped)));
+    }
+    if sum.hugetlb > 0 {
+        page.sentence(&format!("{} of hugetlbfs is resident besides: RSS does not count it.", bytes(sum.hugetlb)));
+    }
+    let unlooked = profile.processes.iter().filter(|process| process.residency_end.is_none()).count() as u64;
+    if unlooked > 0 {
+        page.sentence(&format!("The pages of {} could not be looked at.", counted(unlooked, "process")));
+    }
+}
+
+/// Who breaks what a fork shares.
+fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
+    let total = profile.unshared.iter().fold(0u64, |sum, row| sum.saturating_add(row.space));
+    if total == 0 {
+        return;
+    }
+    page.sentence(&format!(
+        "{} shared since a fork became private to the process that wrote to it: {}.",
+        bytes(total),
+        causes(profile, total)
+    ));
+    let mut by_line: BTreeMap<Option<FrameId>, u64> = BTreeMap::new();
+    for row in &profile.unshared {
+        let sum = by_line.entry(recognized(profile, row.stack)).or_default();
+        *sum = sum.saturating_add(row.space);
+    }
+    let mut by_line: Vec<(Option<FrameId>, u64)> = by_line.into_iter().collect();
+    by_line.sort_by_key(|(frame, space)| (Reverse(*space), *frame));
+    for (frame, space) in by_line.into_iter().take(MOST_UNSHARING) {
+        let code =
+            frame.and_then(|frame| profile.frame(frame)).map_or("[no call path]".to_owned(), |frame| names.code(frame));
+        page.row(&format!("  {:>11}  {:>8}  {code}", bytes(space), share(space, total)));
+    }
+}
+
+fn causes(profile: &Profile, total: u64) -> String {
+    let of = |cause| {
+        let rows = profile.unshared.iter().filter(|row| row.cause == cause);
+        rows.fold(0u64, |sum, row| sum.saturating_add(row.space))
+    };
+    let told = [
+        (UnsharedCause::ReferenceCount, "by reference counts"),
+        (UnsharedCause::GcHeader, "by the garbage collector's marks"),
+        (UnsharedCause::Data, "by writing data"),
+    ];
+    let told = told.map(|(cause, words)| (of(cause), words)).into_iter().filter(|(space, _)| *space > 0);
+    told.map(|(space, words)| format!("{} {words}", share(space, total))).collect::<Vec<_>>().join(", ")
+}
