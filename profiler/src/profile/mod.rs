@@ -360,9 +360,11 @@ pub enum UnsharedCause {
     ReferenceCount,
     /// The garbage collector's header of an object.
     GcHeader,
-    /// Data.
-    #[default]
+    /// Data, or an allocator's own notes.
     Data,
+    /// The memory could not be read any more, or the build's objects are not known.
+    #[default]
+    Unknown,
 }
 
 /// Pages that one stack un-shared in one process.

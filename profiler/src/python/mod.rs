@@ -6,6 +6,7 @@
 pub mod allocators;
 pub mod debug_offsets;
 pub mod discover;
+pub mod header;
 pub mod layout;
 pub mod linetable;
 pub mod locate;

@@ -15,6 +15,7 @@ use crate::process::memory::{Memory, ProcessMemory};
 use crate::process::pagemap::PAGE;
 use crate::process::{Identity, Pid};
 use crate::profile::{self, UnsharedCause};
+use crate::python::header::{Headers, Part};
 use crate::python::layout::Layout;
 use crate::python::pool::{self, HEADER_BYTES};
 
@@ -330,10 +331,27 @@ impl Traced {
         if residence.look(touches, mappings, allocations, at_ms).is_err() {
             return;
         }
-        for unshared in residence.take_unshared() {
-            *self.unshared.entry((unshared.stack, UnsharedCause::Data)).or_default() += PAGE;
-        }
         self.info.residency_end = Some(residence.end.clone());
+        self.book_unshared();
+    }
+
+    /// Says of each page that was un-shared what was written to.
+    fn book_unshared(&mut self) {
+        let Some(residence) = &mut self.residence else { return };
+        let mut headers = Headers::default();
+        for unshared in residence.take_unshared() {
+            let cause = match (&self.memory, self.layout) {
+                (Some(memory), Some(layout)) if !layout.free_threaded => {
+                    match headers.part(memory, layout.minor, unshared.address) {
+                        Part::ReferenceCount => UnsharedCause::ReferenceCount,
+                        Part::GcHeader => UnsharedCause::GcHeader,
+                        Part::Other => UnsharedCause::Data,
+                    }
+                }
+                _ => UnsharedCause::Unknown,
+            };
+            *self.unshared.entry((unshared.stack, cause)).or_default() += PAGE;
+        }
     }
 
     /// It was held at its exit for the last reading of its pools.

@@ -153,6 +153,7 @@ impl Recording {
                 }
                 _ = looks.tick(), if self.tree.is_undecided() => {
                     self.tree.decide(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
+                    self.tree.look_at_new(&mut self.recorder);
                 }
                 _ = samples.tick() => {
                     if let Some(end) = self.sample()? {

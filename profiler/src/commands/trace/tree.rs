@@ -1,6 +1,6 @@
 //! The processes under trace: found, forked, executed, gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub struct Tree {
     /// Whether allocations are probed.
     heap: bool,
     next_slot: u32,
+    /// Forked processes whose pages have not been looked at yet.
+    new: VecDeque<u32>,
 }
 
 struct Member {
@@ -58,7 +60,7 @@ impl Tree {
     /// No process yet. `flags` are those of every process: native frames, following, page faults; `heap`, whether
     /// allocations are probed.
     pub fn new(flags: u32, heap: bool) -> Self {
-        Self { members: HashMap::new(), flags, heap, next_slot: 0 }
+        Self { members: HashMap::new(), flags, heap, next_slot: 0, new: VecDeque::new() }
     }
 
     /// Attaches to a process that was found or launched; `hold` are flags of this one alone.
@@ -109,9 +111,16 @@ impl Tree {
         !self.members.values().any(|member| !matches!(member.state, State::Followed))
     }
 
+    /// Looks at the pages of one new process: no fork shall wait for more than one such look.
+    pub fn look_at_new(&mut self, recorder: &mut Recorder) {
+        if let Some(slot) = self.new.pop_front() {
+            self.start_residence(recorder, slot, Owner::Inherited);
+        }
+    }
+
     /// Whether there is something to look at soon.
     pub fn is_undecided(&self) -> bool {
-        self.members.values().any(|member| matches!(member.state, State::Undecided { .. }))
+        !self.new.is_empty() || self.members.values().any(|member| matches!(member.state, State::Undecided { .. }))
     }
 
     /// Acts on a fork, an exec or an exit.
@@ -226,7 +235,7 @@ impl Tree {
         if let Some(process) = recorder.process_mut(slot) {
             process.probed_after(since_us(event.header.time_ns));
         }
-        self.start_residence(recorder, slot, Owner::Inherited);
+        self.new.push_back(slot);
         self.members.insert(slot, Member::new(identity, state));
         Ok(())
     }

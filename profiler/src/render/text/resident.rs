@@ -130,6 +130,7 @@ fn causes(profile: &Profile, total: u64) -> String {
         (UnsharedCause::ReferenceCount, "by reference counts"),
         (UnsharedCause::GcHeader, "by the garbage collector's marks"),
         (UnsharedCause::Data, "by writing data"),
+        (UnsharedCause::Unknown, "by what is not known"),
     ];
     let told = told.map(|(cause, words)| (of(cause), words)).into_iter().filter(|(space, _)| *space > 0);
     told.map(|(space, words)| format!("{} {words}", share(space, total))).collect::<Vec<_>>().join(", ")
