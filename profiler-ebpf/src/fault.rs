@@ -165,7 +165,9 @@ fn goes_on(state: *mut Thread, page: u64, registers: u64, fault: &Fault) -> bool
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
     let run = unsafe { &mut (*state).run };
     let same = run.next == page && run.pc == fault.pc && run.registers == registers;
-    if !same || run.key.0 == 0 || fault.now_ns - run.last_ns > RUN_GAP_NS {
+    // Each page that is un-shared tells for itself what was written to.
+    let unshares = fault.flags & touch::PROTECTED != 0;
+    if !same || unshares || run.key.0 == 0 || fault.now_ns - run.last_ns > RUN_GAP_NS {
         return false;
     }
     let Some(touch) = TOUCHES.get_ptr_mut(&run.key) else { return false };
