@@ -99,14 +99,17 @@ pub fn try_kernel(ctx: &BtfTracePointContext) -> i32 {
     let current = process::current();
     let Some(config) = recorded(current) else { return 0 };
     let address = ctx.arg::<u64>(0);
-    // Reads that may not fault are refused by the kernel right after this; our own programs' reads are such.
-    if address >= USER_END || may_not_fault() {
+    let flags = flags(ctx.arg::<u64>(2)) | touch::KERNEL;
+    // Reads that may not fault are refused by the kernel right after this, and our own programs' reads are such. A copy
+    // to the program that may not fault is tried again after the page has been brought, which nothing tells of: ext4's
+    // read() is of this kind on Linux 6.18.
+    if address >= USER_END || (flags & touch::WRITE == 0 && may_not_fault()) {
         return 0;
     }
     // SAFETY: the helpers have no preconditions; the task is the running one, which has such registers.
     let regs = Registers::of_tracepoint(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs });
     let pc = Registers::of_tracepoint(ctx.arg::<*const pt_regs>(1)).pc();
-    let fault = Fault { address, flags: flags(ctx.arg::<u64>(2)) | touch::KERNEL, pc, now_ns: clock::now_ns() };
+    let fault = Fault { address, flags, pc, now_ns: clock::now_ns() };
     take(config, current, regs, &fault);
     0
 }

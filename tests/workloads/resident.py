@@ -72,8 +72,7 @@ def held_by_threads():
 def objects():
     """Small objects that stay."""
     KEPT.append([(number,) for number in range(300_000)])
-    # A tuple of one is 56 bytes with the collector's header, in a block of 64; numbers are 28 bytes, in 32.
-    space = 300_000 * (64 if sys.version_info >= (3, 8) else 64) + 300_000 * 32 + 300_000 * 8
+    space = 300_000 * (block((1,)) + block(1000) + 8)
     return {"live": space}, {"objects": space}
 
 
@@ -82,8 +81,13 @@ def objects_held():
     made = [bytes(200) for _ in range(200_000)]
     KEPT.append(made[::50])
     del made
-    # bytes(200) is 233 bytes, in a block of 240.
-    return {"live": 4000 * 240, "held": 196_000 * 240}, {"objects_held": 200_000 * 240}
+    size = block(bytes(200))
+    return {"live": 4000 * size, "held": 196_000 * size}, {"objects_held": 200_000 * size}
+
+
+def block(small):
+    """Bytes of the block that a small object lies in, the collector's header included."""
+    return -(-sys.getsizeof(small) // 16) * 16
 
 
 def file():

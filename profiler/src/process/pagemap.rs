@@ -105,8 +105,8 @@ impl PageMap {
 ///
 /// Such pages are present and do not count as resident.
 pub fn zero_frame() -> Option<u64> {
-    // More than the allocator keeps: fresh from the kernel, and only read.
-    const BYTES: usize = 256 << 10;
+    // More than any allocator keeps, so that it is fresh from the kernel; and only read.
+    const BYTES: usize = 64 << 20;
     let fresh = vec![0u8; BYTES];
     let address = fresh.as_ptr() as u64 + (BYTES / 2) as u64;
     std::hint::black_box(fresh[BYTES / 2]);

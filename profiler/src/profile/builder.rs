@@ -158,6 +158,8 @@ pub(crate) fn sample() -> Profile {
             inuse_objects: 1,
             inuse_space: 4096,
         }],
+        resident: vec![ResidentRow { stack, allocated_by: Some(stack), inuse_space: 4096, ..ResidentRow::default() }],
+        unshared: vec![UnsharedRow { stack, space: 4096, ..UnsharedRow::default() }],
         timeline: vec![TimelinePoint::default()],
         ..Readings::default()
     };

@@ -3,11 +3,14 @@
 //! `RSS change = live heap + held by the allocator + other memory + files + shared + unexplained`, each as the change of
 //! what the pages were.
 
+use serde::Serialize;
+
 use super::tree::counted;
 use super::{Process, Profile, Residency, ResidentKind};
 
 /// A line of the reconciliation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Blocks and objects in use, with what their allocators need to keep them.
     LiveHeap,

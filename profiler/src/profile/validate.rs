@@ -1,6 +1,6 @@
 //! Checks a profile that came from a file: every id points into its table, and stacks form a tree.
 
-use super::{FrameId, MAX_DEPTH, Profile, StackId, StringId};
+use super::{FrameId, MAX_DEPTH, Profile, ResidentRow, StackId, StringId};
 
 /// What is wrong with a profile, in words for the error message; `Ok` means every lookup by id succeeds.
 pub(super) fn validate(profile: &Profile) -> Result<(), String> {
@@ -65,6 +65,11 @@ fn check_rows(profile: &Profile) -> Result<(), String> {
     complain("block row", profile.blocks.iter().position(|row| !fits(row.process, row.stack)))?;
     complain("pool row", profile.pools.iter().position(|row| !fits(row.process, row.stack)))?;
     complain("mapping row", profile.mappings.iter().position(|row| !fits(row.process, row.stack)))?;
+    let resident = |row: &ResidentRow| {
+        fits(row.process, row.stack) && row.allocated_by.is_none_or(|stack| fits(row.process, stack))
+    };
+    complain("resident row", profile.resident.iter().position(|row| !resident(row)))?;
+    complain("unshared row", profile.unshared.iter().position(|row| !fits(row.process, row.stack)))?;
     complain("timeline point", profile.timeline.iter().position(|point| !process_exists(point.process)))
 }
 
@@ -92,6 +97,9 @@ mod tests {
         check(|p| p.blocks[0].stack = 99, "block row 0 names a process or a stack that is not there");
         check(|p| p.pools[0].process = 1, "pool row 0 names a process or a stack that is not there");
         check(|p| p.mappings[0].stack = 99, "mapping row 0 names a process or a stack that is not there");
+        check(|p| p.resident[0].stack = 99, "resident row 0 names a process or a stack that is not there");
+        check(|p| p.resident[0].allocated_by = Some(99), "resident row 0 names a process or a stack that is not there");
+        check(|p| p.unshared[0].process = 1, "unshared row 0 names a process or a stack that is not there");
         check(|p| p.timeline[0].process = 7, "timeline point 0 names a process or a stack that is not there");
     }
 

@@ -1,6 +1,7 @@
 //! The report for programs: `docs/report-json.md` documents every field. Names are as the target gave them;
 //! what a terminal would obey is written as `\uXXXX`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -10,8 +11,11 @@ use super::payload::{Payload, payloads};
 use super::select::{self, Row};
 use super::{Ledger, Options, RenderError, Value, sanitize};
 use crate::profile::quality::Quality;
+use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::tree::{Node, Tree, grew};
-use crate::profile::{End, Frame, FrameId, FrameKind, MappingOrigin, Process, Profile, StackId, Trace};
+use crate::profile::{
+    End, Frame, FrameId, FrameKind, MappingOrigin, Process, Profile, Residency, StackId, Trace, UnsharedCause,
+};
 
 /// Raised when a field changes its meaning or goes; new fields do not raise it.
 const SCHEMA_VERSION: u32 = 1;
@@ -31,6 +35,7 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
         processes: profile.processes.iter().zip(&tree.nodes).map(|(info, node)| process(info, node)).collect(),
         tree: sums(profile, &tree),
         ledgers: ledgers(profile, &tree),
+        reconciliation: reconciliation(profile),
         top_paths: top_lists(profile, options)?,
         payloads: payloads(profile).iter().take(options.top).map(|place| payload(profile, place)).collect(),
         quality: &profile.quality,
@@ -49,6 +54,7 @@ struct Report<'p> {
     processes: Vec<ProcessOut<'p>>,
     tree: TreeOut,
     ledgers: Ledgers,
+    reconciliation: Option<ReconciliationOut>,
     top_paths: Vec<TopPaths<'p>>,
     payloads: Vec<PayloadOut<'p>>,
     quality: &'p Quality,
@@ -80,6 +86,8 @@ struct ProcessOut<'p> {
     heap_alloc_space: u64,
     mapping_inuse_space: u64,
     mapping_alloc_space: u64,
+    residency_start: &'p Option<Residency>,
+    residency_end: &'p Option<Residency>,
 }
 
 fn process<'p>(process: &'p Process, node: &Node) -> ProcessOut<'p> {
@@ -108,7 +116,62 @@ fn process<'p>(process: &'p Process, node: &Node) -> ProcessOut<'p> {
         heap_alloc_space: node.heap.alloc_space,
         mapping_inuse_space: node.mapping.inuse_space,
         mapping_alloc_space: node.mapping.alloc_space,
+        residency_start: &process.residency_start,
+        residency_end: &process.residency_end,
     }
+}
+
+#[derive(Serialize)]
+struct ReconciliationOut {
+    processes: u64,
+    rss_start: u64,
+    rss_end: u64,
+    came: u64,
+    swapped: u64,
+    hugetlb: u64,
+    held_unknown: bool,
+    parts: Vec<PartOfRss>,
+    unshared: Vec<UnsharedOut>,
+}
+
+#[derive(Serialize)]
+struct PartOfRss {
+    part: Part,
+    start: i64,
+    end: i64,
+    change: i64,
+}
+
+#[derive(Serialize)]
+struct UnsharedOut {
+    cause: UnsharedCause,
+    space: u64,
+}
+
+fn reconciliation(profile: &Profile) -> Option<ReconciliationOut> {
+    let sum = Reconciliation::of_counted(profile)?;
+    let part = |part: Part| PartOfRss {
+        part,
+        start: sum.start[part as usize],
+        end: sum.end[part as usize],
+        change: sum.change(part),
+    };
+    let mut unshared: BTreeMap<UnsharedCause, u64> = BTreeMap::new();
+    for row in &profile.unshared {
+        let space = unshared.entry(row.cause).or_default();
+        *space = space.saturating_add(row.space);
+    }
+    Some(ReconciliationOut {
+        processes: sum.processes,
+        rss_start: sum.rss_start,
+        rss_end: sum.rss_end,
+        came: sum.came,
+        swapped: sum.swapped,
+        hugetlb: sum.hugetlb,
+        held_unknown: sum.held_unknown,
+        parts: Part::ALL.map(part).into(),
+        unshared: unshared.into_iter().map(|(cause, space)| UnsharedOut { cause, space }).collect(),
+    })
 }
 
 #[derive(Serialize)]
