@@ -5,6 +5,8 @@ pub mod launch;
 pub mod link_map;
 pub mod maps;
 pub mod memory;
+pub mod namespace;
+pub mod status;
 pub mod subject;
 
 use std::{fmt, io};
