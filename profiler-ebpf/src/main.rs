@@ -17,6 +17,7 @@ mod counters;
 mod heap;
 mod lifecycle;
 mod mapping;
+mod namespace;
 mod native;
 mod pool;
 mod probe;
