@@ -15,6 +15,7 @@ use live_tests::skip;
 use live_tests::tracer::{self, Traced, Tracer, pyalloc};
 use live_tests::workload::{self, Workload};
 use nix::sys::signal::Signal;
+use pyalloc::process::{Pid, maps};
 use pyalloc::profile::{BlockRow, End, Process, Profile};
 use serde::Deserialize;
 use serde_json::Value;
@@ -185,7 +186,7 @@ fn probes_that_do_not_reach_the_process_are_told() {
         return skip::because(test, "no overlayfs");
     }
     let container = Container::start(&helper, &system, Root::Overlay, &[], WORKLOAD).unwrap();
-    let library = format!("/proc/{}/root/usr/lib/x86_64-linux-gnu/libc.so.6", container.pid);
+    let library = maps::in_root(Pid(container.pid), Path::new("/usr/lib/x86_64-linux-gnu/libc.so.6"));
     fs::set_permissions(library, fs::Permissions::from_mode(0o755)).unwrap();
     let output = run(pyalloc().unwrap(), &["trace", "--pid", &container.pid.to_string(), "-o", "/dev/null"]);
     let said = String::from_utf8(output.stderr).unwrap();
@@ -313,6 +314,8 @@ enum Fate {
     Deleted,
     /// Another file was renamed to its path, as package managers do.
     Replaced,
+    /// It has another name now, which says nothing of python.
+    Renamed,
 }
 
 /// A folder's name with all that the text of /proc/PID/maps makes ambiguous, and bytes that are no text.
@@ -329,12 +332,14 @@ fn check_odd(command: &mut Command, file: &Path, other: &Path, fate: Fate) {
     match fate {
         Fate::Kept => {}
         Fate::Deleted => fs::remove_file(file).unwrap(),
+        Fate::Renamed => fs::rename(file, file.with_file_name("aside")).unwrap(),
         Fate::Replaced => {
             let beside = file.with_file_name("beside");
             fs::copy(other, &beside).unwrap();
             fs::rename(beside, file).unwrap();
         }
     }
+    let now = if fate == Fate::Renamed { file.with_file_name("aside") } else { file.to_owned() };
     let pid = running.pid();
     let doctor = run(pyalloc().unwrap(), &["doctor", "--pid", &pid.to_string()]);
     let said = String::from_utf8(doctor.stdout).unwrap();
@@ -344,9 +349,9 @@ fn check_odd(command: &mut Command, file: &Path, other: &Path, fate: Fate) {
     let traced = tracer.finish().unwrap();
     check_first(&traced, workload::path(WORKLOAD).to_str().unwrap(), &kept);
     let process = &traced.profile.processes[0];
-    assert_eq!(process.interpreter, file.display().to_string(), "{fate:?}");
+    assert_eq!(process.interpreter, now.display().to_string(), "{fate:?}");
     let told = process.notes.iter().any(|note| note.contains("was deleted or replaced"));
-    assert_eq!(told, fate != Fate::Kept, "{fate:?}: {:?}", process.notes);
+    assert_eq!(told, matches!(fate, Fate::Deleted | Fate::Replaced), "{fate:?}: {:?}", process.notes);
     assert_eq!(said.contains("was deleted or replaced"), told, "{said}");
     for text in [&said, &traced.report] {
         assert!(!text.contains("c\\d\\012\n") && !text.contains("a b\n"), "{text}");
@@ -391,7 +396,7 @@ fn a_libpython_loaded_from_an_odd_path_may_be_deleted_or_replaced() {
     if !program.is_file() {
         return skip::because(test, "no program that embeds python: cargo xtask interpreters");
     }
-    for fate in [Fate::Kept, Fate::Deleted, Fate::Replaced] {
+    for fate in [Fate::Kept, Fate::Deleted, Fate::Replaced, Fate::Renamed] {
         let folder = tempfile::tempdir().unwrap();
         let library = odd_folder(folder.path()).join("libpython3.14.so.1.0 (deleted)");
         fs::copy(libraries.join("libpython3.14.so.1.0"), &library).unwrap();

@@ -145,7 +145,7 @@ pub(super) fn locate(pid: Pid) -> Result<Located, NotPython> {
     let named: Vec<&Region> =
         files.iter().copied().filter(|region| is_python_name(region) || is_program(pid, region)).collect();
     let (images, unread) = open_all(pid, &named, &regions);
-    let Some(image) = choose(images, &memory) else {
+    let Some(image) = choose(images, &memory).or_else(|| unnamed(pid, &files, &named, &regions, &memory)) else {
         return Err(match (unread, old_python(&named)) {
             (Some(source), _) => NotPython::Image { pid, source },
             (None, Some(version)) => NotPython::Unsupported { pid, version },
@@ -155,6 +155,20 @@ pub(super) fn locate(pid: Pid) -> Result<Located, NotPython> {
     let (version, layout) = identify(pid, &image)?;
     let libc = libc_of(pid, &files, &regions);
     Ok(Located { image, version, layout, libc, memory })
+}
+
+/// The interpreter in a file of another name: an upgrade may have moved it aside, or a program brings its own.
+fn unnamed(
+    pid: Pid,
+    files: &[&Region],
+    named: &[&Region],
+    regions: &[Region],
+    memory: &ProcessMemory,
+) -> Option<Image> {
+    /// Of code. An interpreter has some megabytes; to read whole browsers would take seconds.
+    const LARGEST: u64 = 64 << 20;
+    let others = files.iter().copied().filter(|region| !named.contains(region) && region.end - region.start <= LARGEST);
+    choose(open_all(pid, &others.collect::<Vec<_>>(), regions).0, memory)
 }
 
 /// The image that holds the interpreter: of several the one that runs, else the library, because a program that
