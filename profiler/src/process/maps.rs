@@ -63,9 +63,7 @@ impl Region {
             _ => None,
         }
     }
-}
 
-impl Region {
     /// What tells the mapped file from others of the process. The path too: the layers of an overlayfs may have files
     /// of one inode number, and /proc/PID/maps shows them under one device.
     pub fn file_key(&self) -> (&str, u64, Option<&Path>) {
@@ -82,11 +80,13 @@ pub fn read(pid: Pid) -> io::Result<Vec<Region>> {
     let mut known = HashMap::new();
     for region in &mut regions {
         if let RegionName::File { path, deleted } = &mut region.name {
-            let name = (path.clone(), *deleted);
-            (*path, *deleted) = known
-                .entry(name)
-                .or_insert_with_key(|name| seen_by_target(pid, &root, region.start..region.end, region.inode, name))
-                .clone();
+            // Two files may have one text: a deleted one, and one that is called so.
+            let key = (path.clone(), *deleted, region.device.clone(), region.inode);
+            let at = region.start..region.end;
+            let seen = known
+                .entry(key)
+                .or_insert_with_key(|(path, deleted, ..)| seen_by_target(pid, &root, at, region.inode, path, *deleted));
+            (*path, *deleted) = seen.clone();
         }
     }
     Ok(regions)
@@ -96,18 +96,17 @@ pub fn read(pid: Pid) -> io::Result<Vec<Region>> {
 ///
 /// The kernel's text has two meanings where a name holds `\012` or ends in ` (deleted)`, and begins at the reader's
 /// root or, where that does not lead there, at the root of the target's mount namespace: with chroot not its own.
-fn seen_by_target(pid: Pid, root: &Path, at: Range<u64>, inode: u64, name: &(PathBuf, bool)) -> (PathBuf, bool) {
-    let (path, deleted) = name.clone();
+fn seen_by_target(pid: Pid, root: &Path, at: Range<u64>, inode: u64, path: &Path, deleted: bool) -> (PathBuf, bool) {
     let from_root = |path: &Path| match path.strip_prefix(root) {
         Ok(rest) => Path::new("/").join(rest),
         Err(_) => path.to_owned(),
     };
     if !deleted && !path.as_os_str().as_bytes().contains(&b'\n') {
-        return (from_root(&path), false);
+        return (from_root(path), false);
     }
     // The link has the path without escapes.
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", at.start, at.end);
-    let Ok(full) = fs::read_link(&link) else { return (from_root(&path), deleted) };
+    let Ok(full) = fs::read_link(&link) else { return (from_root(path), deleted) };
     let (plain, deleted) = split_deleted(full.as_os_str().as_bytes());
     let plain = from_root(Path::new(OsStr::from_bytes(plain)));
     if !deleted {
