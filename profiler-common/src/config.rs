@@ -124,7 +124,7 @@ pub const MAX_SLOTS: u32 = 1 << 16;
 /// No process.
 pub const NO_SLOT: u32 = u32::MAX;
 
-/// One traced process; the value of the map that is keyed by thread group id.
+/// One traced process; the value of the map that is keyed by process id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProcessConfig {

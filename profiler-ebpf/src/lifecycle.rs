@@ -9,7 +9,7 @@ use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, kind, lifecycle};
 
 use crate::process::Current;
-use crate::{counters, process, ring, thread};
+use crate::{counters, namespace, process, ring, thread};
 
 /// Offset of `exit_code` in `task_struct`, from the kernel's BTF, set by the loader.
 // SAFETY: the loader finds the variable by its name; no other item of that name exists.
@@ -37,7 +37,7 @@ pub fn try_exit(ctx: &BtfTracePointContext) -> i32 {
     };
     thread::forget(current);
     // do_group_exit gives every thread the same code, so the leader's stands for the process.
-    if current.pid == current.tid {
+    if process::kernel_pid() == current.tid {
         debug!(ctx, "process {} ends", current.pid);
         send(config.slot, current, lifecycle::EXITED, exit_code());
     }
@@ -53,9 +53,13 @@ pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     let child = ctx.arg::<*const u8>(1) as u64;
-    let pid = field_u32(child, TGID_OFFSET.load());
+    let kernel_pid = field_u32(child, TGID_OFFSET.load());
     // A thread has its parent's tgid.
-    if pid == current.pid || pid == 0 {
+    if kernel_pid == process::kernel_pid() {
+        return 0;
+    }
+    let pid = namespace::pid_of(child, kernel_pid);
+    if pid == 0 {
         return 0;
     }
     let Some(slot) = process::next_slot() else {

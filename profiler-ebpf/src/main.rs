@@ -18,6 +18,7 @@ mod fault;
 mod heap;
 mod lifecycle;
 mod mapping;
+mod namespace;
 mod native;
 mod pool;
 mod probe;

@@ -6,12 +6,12 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
 use profiler_common::config::{FIRST_FORKED_SLOT, MAX_SLOTS, ProcessConfig};
 
-use crate::atomic;
+use crate::{atomic, namespace};
 
 /// Most processes of one trace.
 const MAX_PROCESSES: u32 = 4096;
 
-/// Keyed by thread group id.
+/// Keyed by the process id that pyalloc sees.
 #[map]
 static PROCESSES: HashMap<u32, ProcessConfig> = HashMap::with_max_entries(MAX_PROCESSES, BPF_F_NO_PREALLOC);
 
@@ -22,16 +22,22 @@ static FORKED_SLOTS: Array<u64> = Array::with_max_entries(1, 0);
 /// The running thread, in the user's words.
 #[derive(Clone, Copy)]
 pub struct Current {
-    /// The kernel's tgid.
+    /// The process's id as pyalloc sees it: the kernel's tgid, but in a container's pid namespace. 0 if it is not seen
+    /// there.
     pub pid: u32,
-    /// The kernel's pid.
+    /// The kernel's pid, in whatever namespace: it only tells threads apart.
     pub tid: u32,
 }
 
 /// The running thread.
 pub fn current() -> Current {
     let both = bpf_get_current_pid_tgid();
-    Current { pid: (both >> 32) as u32, tid: both as u32 }
+    Current { pid: namespace::own_pid((both >> 32) as u32), tid: both as u32 }
+}
+
+/// The kernel's own id of the running process.
+pub fn kernel_pid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
 /// What userspace said of a process; `None` if it is not traced.

@@ -352,10 +352,11 @@ fn costs_of_tables() {
         let Ok(path) = std::fs::canonicalize(file) else {
             continue;
         };
-        let inode = std::fs::metadata(&path).unwrap().ino();
+        let file = std::fs::metadata(&path).unwrap();
+        let device = format!("{:02x}:{:02x}", libc::major(file.dev()), libc::minor(file.dev()));
         // As if mapped: only the file matters here.
         let data = std::fs::read(&path).unwrap();
-        let Some(region) = executable_region(&path, inode, &data) else {
+        let Some(region) = executable_region(&path, device, file.ino(), &data) else {
             continue;
         };
         let image = Image::open(Pid(std::process::id()), &region, std::slice::from_ref(&region)).unwrap();
@@ -377,7 +378,7 @@ fn costs_of_tables() {
     }
 }
 
-fn executable_region(path: &Path, inode: u64, data: &[u8]) -> Option<maps::Region> {
+fn executable_region(path: &Path, device: String, inode: u64, data: &[u8]) -> Option<maps::Region> {
     use object::{Object as _, ObjectSegment as _};
     let elf = object::File::parse(data).ok()?;
     let executable = |segment: &object::Segment<'_, '_>| matches!(segment.flags(), object::SegmentFlags::Elf { p_flags, .. } if p_flags.0 & 1 != 0);
@@ -389,7 +390,7 @@ fn executable_region(path: &Path, inode: u64, data: &[u8]) -> Option<maps::Regio
         end: 0x7f00_0000_0000 + size,
         permissions: maps::Permissions { read: true, write: false, execute: true, shared: false },
         offset,
-        device: "00:00".to_owned(),
+        device,
         inode,
         name: maps::RegionName::File { path: path.to_owned(), deleted: false },
     })

@@ -1,6 +1,7 @@
 //! What the live tests share: starting workloads, running pyalloc, comparing what both say.
 
 pub mod code;
+pub mod container;
 pub mod demo_service;
 pub mod guard;
 pub mod interpreters;

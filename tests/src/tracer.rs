@@ -60,10 +60,21 @@ impl Tracer {
         Self::start_with(pid, &[])
     }
 
+    /// As [`Self::attach`], by a command that becomes pyalloc, in other namespaces; `pid` is what it is called there.
+    pub fn attach_by(command: Command, pid: u32) -> Result<Self> {
+        let mut tracer = Self::start_by(command, pid, &[])?;
+        tracer.wait_until_attached()?;
+        Ok(tracer)
+    }
+
     fn start_with(pid: u32, options: &[&str]) -> Result<Self> {
+        Self::start_by(pyalloc()?, pid, options)
+    }
+
+    fn start_by(mut command: Command, pid: u32, options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder")?;
         let mut guard = Guard::start(
-            pyalloc()?
+            command
                 .args(["trace", "--pid", &pid.to_string(), "--ready", "/dev/stdout"])
                 .args(options)
                 .arg("-o")
@@ -99,6 +110,13 @@ impl Tracer {
     /// Ends the trace as Ctrl-C does.
     pub fn finish(self) -> Result<Traced> {
         self.signal(Signal::SIGINT)?;
+        self.wait()
+    }
+
+    /// Ends it likewise where what was started has pyalloc as a child: `pid` gives pyalloc's from its.
+    pub fn finish_by(self, pid: impl Fn(u32) -> u32) -> Result<Traced> {
+        let pyalloc = nix::unistd::Pid::from_raw(pid(self.guard.pid()).cast_signed());
+        nix::sys::signal::kill(pyalloc, Signal::SIGINT).context("pyalloc has gone")?;
         self.wait()
     }
 

@@ -25,6 +25,21 @@ pub struct Offsets {
     pub pagefault_disabled: u64,
 }
 
+/// Byte offsets on the way from a task to its id in a pid namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PidOffsets {
+    /// `task_struct.group_leader`.
+    pub group_leader: u64,
+    /// `task_struct.thread_pid`.
+    pub thread_pid: u64,
+    /// `pid.level`.
+    pub level: u64,
+    /// `pid.numbers`.
+    pub numbers: u64,
+    /// `pid_namespace.ns.inum`.
+    pub inum: u64,
+}
+
 /// The running kernel's type information. Read once: its megabytes come in pieces of a page.
 pub struct Vmlinux {
     bytes: Vec<u8>,
@@ -44,8 +59,7 @@ impl Vmlinux {
 
     /// The kernel's offsets.
     pub fn offsets(&self) -> Result<Offsets, KernelError> {
-        let types =
-            Types::parse(&self.bytes).ok_or_else(|| KernelError::NoBtf("not in a format we read".to_owned()))?;
+        let types = self.types()?;
         let field = |structure, member, name| types.member(structure, member).ok_or(KernelError::MissingField(name));
         let thread = field("task_struct", "thread", "task_struct.thread")?;
         let fsbase = field("thread_struct", "fsbase", "thread_struct.fsbase")?;
@@ -54,6 +68,24 @@ impl Vmlinux {
         let mm = field("task_struct", "mm", "task_struct.mm")?;
         let pagefault_disabled = field("task_struct", "pagefault_disabled", "task_struct.pagefault_disabled")?;
         Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm, pagefault_disabled })
+    }
+
+    /// What is needed where pyalloc runs in a container's pid namespace.
+    pub fn pid_offsets(&self) -> Result<PidOffsets, KernelError> {
+        let types = self.types()?;
+        let field = |structure, member, name| types.member(structure, member).ok_or(KernelError::MissingField(name));
+        let namespace = field("pid_namespace", "ns", "pid_namespace.ns")?;
+        Ok(PidOffsets {
+            group_leader: field("task_struct", "group_leader", "task_struct.group_leader")?,
+            thread_pid: field("task_struct", "thread_pid", "task_struct.thread_pid")?,
+            level: field("pid", "level", "pid.level")?,
+            numbers: field("pid", "numbers", "pid.numbers")?,
+            inum: namespace + field("ns_common", "inum", "ns_common.inum")?,
+        })
+    }
+
+    fn types(&self) -> Result<Types<'_>, KernelError> {
+        Types::parse(&self.bytes).ok_or_else(|| KernelError::NoBtf("not in a format we read".to_owned()))
     }
 
     /// The id of a kernel function, for calls of kfuncs.
@@ -165,6 +197,8 @@ mod tests {
         let offsets = kernel.offsets().unwrap();
         assert!(offsets.fsbase > 0 && offsets.fsbase.is_multiple_of(8));
         assert!(offsets.exit_code > 0 && offsets.exit_code.is_multiple_of(4));
+        let pid = kernel.pid_offsets().unwrap();
+        assert!(pid.group_leader > 0 && pid.thread_pid > 0 && pid.level > 0 && pid.numbers > pid.level && pid.inum > 0);
         assert!(kernel.function_id("schedule").is_some());
         assert!(kernel.function_id("there_is_no_such_function").is_none());
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread::JoinHandle;
 
 use super::plan::ProbePoint;
@@ -128,24 +128,25 @@ fn multi(
     points: &[&ProbePoint],
     returns: bool,
 ) -> Result<Vec<Link>, KernelError> {
-    let mut files: Vec<&PathBuf> = points.iter().map(|point| &point.openable).collect();
+    let mut files: Vec<&Path> = points.iter().map(|point| point.openable.path()).collect();
     files.sort();
     files.dedup();
-    let link_file = |file: &PathBuf| {
-        let of_file = points.iter().filter(|point| point.openable == *file);
+    let link_file = |file: &Path| {
+        let of_file = points.iter().filter(|point| point.openable.path() == file);
+        let shown = of_file.clone().map(|point| point.image_path.as_path()).next().unwrap_or(file);
         let (offsets, cookies): (Vec<u64>, Vec<u64>) =
             of_file.map(|point| (point.file_offset(), point.cookie.0)).unzip();
         let points = sys::MultiPoints { path: file.as_os_str(), offsets: &offsets, cookies: &cookies };
         sys::link_multi(program, attach_type, &points, pid, returns)
             .map(Link::Multi)
-            .map_err(|error| link_error(file, &error))
+            .map_err(|error| link_error(shown, &error))
     };
     files.into_iter().map(link_file).collect()
 }
 
 fn perf(ebpf: &mut Ebpf, name: &str, pid: Pid, point: &ProbePoint) -> Result<Link, KernelError> {
     let refused =
-        |reason: String| KernelError::Refused { what: format!("a probe in {}", point.openable.display()), reason };
+        |reason: String| KernelError::Refused { what: format!("a probe in {}", point.image_path.display()), reason };
     let program: &mut UProbe = ebpf
         .program_mut(name)
         .and_then(|program| program.try_into().ok())
@@ -156,7 +157,7 @@ fn perf(ebpf: &mut Ebpf, name: &str, pid: Pid, point: &ProbePoint) -> Result<Lin
     let scope = NonZeroU32::new(pid.0).map(UProbeScope::OneProcess).ok_or_else(|| refused("pid 0".to_owned()))?;
     let location = UProbeAttachLocation::AbsoluteOffset(point.file_offset());
     let at = UProbeAttachPoint { location, cookie: Some(point.cookie.0) };
-    let id = program.attach(at, &point.openable, scope).map_err(|error| super::refused(name, &error))?;
+    let id = program.attach(at, point.openable.path(), scope).map_err(|error| super::refused(name, &error))?;
     program.take_link(id).map(Link::Perf).map_err(|error| super::refused(name, &error))
 }
 

@@ -33,7 +33,8 @@ pub use ring::Ring;
 pub use sys::monotonic_ns;
 pub use unwind::NativeLimits;
 
-use crate::process::Pid;
+use crate::process::memory::ProcessMemory;
+use crate::process::{Pid, namespace};
 
 /// The kernel side could not be loaded or attached.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,12 @@ pub enum KernelError {
     /// Not allowed.
     #[error("loading eBPF programs needs root (or cap_bpf, cap_perfmon and cap_sys_ptrace): run it with sudo")]
     NotPermitted,
+    /// Root, but of a user namespace.
+    #[error(
+        "pyalloc runs in a user namespace (a rootless container's), whose root has no privilege over the kernel: run it \
+         on the host with sudo"
+    )]
+    UserNamespace,
     /// The kernel refused a program or map.
     #[error("the kernel refused {what}: {reason}")]
     Refused {
@@ -57,6 +64,20 @@ pub enum KernelError {
         what: String,
         /// What it said.
         reason: String,
+    },
+    /// The probe is in the file, and the process runs other code.
+    #[error(
+        "a probe of {name} in {} does not reach process {pid}: the file was changed after the process loaded it (on an \
+         overlayfs, docker's, chmod and touch are enough), or its code was moved to other memory; restart the process",
+        path.display()
+    )]
+    NotReached {
+        /// The process.
+        pid: Pid,
+        /// The function.
+        name: String,
+        /// The file as the target sees it.
+        path: std::path::PathBuf,
     },
     /// A map could not be read or written.
     #[error("cannot access the eBPF map {name}: {source}")]
@@ -104,6 +125,9 @@ impl Kernel {
     pub fn load(settings: Settings) -> Result<Self, KernelError> {
         let btf = btf::Vmlinux::read()?;
         let offsets = btf.offsets()?;
+        let namespace = namespace::own_pid_namespace();
+        let pid = namespace.map_or(Ok(btf::PidOffsets::default()), |_| btf.pid_offsets())?;
+        let namespace = namespace.unwrap_or(0);
         let start = sys::monotonic_ns();
         let native = settings.native.unwrap_or(NativeLimits::OFF);
         let level = if settings.verbose { log::VERBOSE } else { log::SILENT };
@@ -118,6 +142,12 @@ impl Kernel {
             .override_global("TGID_OFFSET", &offsets.tgid, true)
             .override_global("MM_OFFSET", &offsets.mm, true)
             .override_global("PAGEFAULT_DISABLED_OFFSET", &offsets.pagefault_disabled, true)
+            .override_global("PID_NAMESPACE", &namespace, true)
+            .override_global("GROUP_LEADER_OFFSET", &pid.group_leader, true)
+            .override_global("THREAD_PID_OFFSET", &pid.thread_pid, true)
+            .override_global("PID_LEVEL_OFFSET", &pid.level, true)
+            .override_global("PID_NUMBERS_OFFSET", &pid.numbers, true)
+            .override_global("NAMESPACE_INUM_OFFSET", &pid.inum, true)
             .override_global(log::LEVEL, &level, true)
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
@@ -197,9 +227,15 @@ impl Kernel {
         let _ = self.processes.remove(&pid.0);
     }
 
-    /// Attaches probes to one process.
+    /// Attaches probes to one process, and sees to it that they are in its memory.
     pub fn attach(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
         let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
+        if let Ok(memory) = ProcessMemory::open(pid)
+            && let Some(point) = points.iter().find(|point| !point.is_in_place(&memory))
+        {
+            let (name, path) = (point.name.clone(), point.image_path.clone());
+            return Err(KernelError::NotReached { pid, name, path });
+        }
         self.links.add(pid, made);
         Ok(())
     }
@@ -296,6 +332,9 @@ fn refused(what: &str, error: &dyn std::error::Error) -> KernelError {
             .is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
         reason = format!("{reason}: {inner}");
         source = inner.source();
+    }
+    if denied && namespace::in_user_namespace() {
+        return KernelError::UserNamespace;
     }
     if denied && !sys::is_root() {
         return KernelError::NotPermitted;

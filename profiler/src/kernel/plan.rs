@@ -1,11 +1,13 @@
 //! Which functions of a process are probed, in which files, and where in them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 
 use profiler_common::probe::{Cookie, Function};
 
 use super::site::{NoSite, Placement, SiteRules, Sites};
-use crate::process::image::Image;
+use crate::process::image::{Held, Image};
 use crate::process::link_map;
 use crate::process::maps::Region;
 use crate::process::memory::Memory;
@@ -45,8 +47,10 @@ pub struct ProbePoint {
     pub name: String,
     /// The file as the target sees it: for people.
     pub image_path: PathBuf,
-    /// The path through which the file can be opened here.
-    pub openable: PathBuf,
+    /// The file, to be opened here.
+    pub openable: Held,
+    /// Address minus vaddr where the target maps it.
+    pub bias: u64,
     /// Where in the file, and whether the return is probed.
     pub placement: Placement,
     /// What the kernel side is told.
@@ -59,6 +63,21 @@ impl ProbePoint {
     /// Offset of the site in the file, bytes: what the kernel is given.
     pub const fn file_offset(&self) -> u64 {
         self.placement.site().file_offset()
+    }
+
+    /// Address of the site in the target.
+    pub const fn address(&self) -> u64 {
+        self.bias.wrapping_add(self.placement.site().vaddr())
+    }
+
+    /// Whether a probe is in the target's memory: the kernel writes `int3` there, or a `call` in place of a long `nop`
+    /// (Linux 6.18); no site is one of these itself.
+    pub fn is_in_place(&self, memory: &dyn Memory) -> bool {
+        const INT3: u8 = 0xcc;
+        const CALL: u8 = 0xe8;
+        let mut byte = [0];
+        // A process that has gone is none of ours any more.
+        memory.read(self.address(), &mut byte).is_err() || [INT3, CALL].contains(&byte[0])
     }
 
     /// The same probe on the function's first byte: only to measure what that costs.
@@ -172,6 +191,8 @@ impl ProbePlan {
 struct Planner<'a> {
     images: &'a [Image],
     sites: Vec<Sites<'a>>,
+    /// By index of the image.
+    held: HashMap<usize, Held>,
     points: Vec<ProbePoint>,
     notes: Vec<String>,
 }
@@ -181,6 +202,7 @@ impl<'a> Planner<'a> {
         Self {
             images,
             sites: images.iter().map(|image| Sites::new(image, rules)).collect(),
+            held: HashMap::new(),
             points: Vec::new(),
             notes: Vec::new(),
         }
@@ -331,7 +353,13 @@ impl<'a> Planner<'a> {
         };
         let placement = sites.place_after(function, vaddr, leading)?;
         let site = placement.site();
-        let taken = |point: &&ProbePoint| point.openable == image.openable && point.file_offset() == site.file_offset();
+        let openable = match self.held.entry(index) {
+            Entry::Occupied(held) => held.get().clone(),
+            Entry::Vacant(none) => {
+                none.insert(Held::open(&image.openable).map_err(|error| NoSite::Unreadable(error.kind()))?).clone()
+            }
+        };
+        let taken = |point: &&ProbePoint| point.openable == openable && point.file_offset() == site.file_offset();
         match self.points.iter().find(taken) {
             Some(point) if point.function == function => {}
             // One site has one cookie: two roles there cannot be told apart.
@@ -344,7 +372,8 @@ impl<'a> Planner<'a> {
                 function,
                 name: name.to_owned(),
                 image_path: image.path.clone(),
-                openable: image.openable.clone(),
+                openable,
+                bias: image.bias,
                 placement,
                 cookie: placement.cookie(function),
                 instruction: sites.instruction_text(site.vaddr()).unwrap_or_default(),
@@ -354,8 +383,16 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(mut self) -> ProbePlan {
-        self.points
-            .sort_by(|one, other| (&one.openable, one.file_offset()).cmp(&(&other.openable, other.file_offset())));
+        let probed = self.images.iter().enumerate().filter(|(index, _)| self.held.contains_key(index));
+        self.notes.extend(probed.filter(|(_, image)| image.deleted).map(|(_, image)| {
+            format!(
+                "{} was deleted or replaced after the process loaded it; what it loaded is observed",
+                image.path.display()
+            )
+        }));
+        self.points.sort_by(|one, other| {
+            (one.openable.path(), one.file_offset()).cmp(&(other.openable.path(), other.file_offset()))
+        });
         ProbePlan { points: self.points, notes: self.notes }
     }
 }

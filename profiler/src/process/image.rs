@@ -1,8 +1,11 @@
 //! An ELF file mapped into a process: where it lies, what it exports, and how addresses become file offsets.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read as _;
 use std::ops::Deref;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io};
@@ -12,7 +15,7 @@ use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{Endianness, Object as _, ObjectSymbol as _, SymbolFlags};
 
 use super::Pid;
-use super::maps::{Region, RegionName};
+use super::maps::{self, Region, RegionName};
 
 /// The mapped ELF file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,10 +69,13 @@ pub struct Symbol {
 pub struct Image {
     /// The path as the target sees it: for people.
     pub path: PathBuf,
-    /// A path through which this process can open the very file that is mapped, also when it was replaced.
+    /// The file was unlinked or replaced since it was mapped.
+    pub deleted: bool,
+    /// A path through which this process can open the very file that is mapped, also when it was replaced; while the
+    /// target maps it.
     pub openable: PathBuf,
-    /// Device and inode as in maps: the file's identity.
-    pub file: (String, u64),
+    /// Device and inode as `stat` has them, which is not how maps has them on every filesystem: the file's identity.
+    pub file: (u64, u64),
     /// What to add to a vaddr to get an address in the target.
     pub bias: u64,
     /// What the file holds, wherever it is mapped.
@@ -113,25 +119,24 @@ impl Image {
         executable_files(regions).into_iter().filter_map(|region| Self::open(pid, region, regions).ok()).collect()
     }
 
-    /// Which of a process's images is the program itself: by inode, as the path may be seen from another root.
+    /// Which of a process's images is the program itself: by the file, as the path may be seen from another root.
     pub fn executable(pid: Pid, images: &[Self]) -> Option<usize> {
-        let inode = fs::metadata(format!("/proc/{pid}/exe")).ok()?.ino();
-        images.iter().position(|image| image.file.1 == inode)
+        let program = identity(&fs::metadata(format!("/proc/{pid}/exe")).ok()?);
+        images.iter().position(|image| image.file == program)
     }
 
     /// Opens the file that `region` maps.
     pub fn open(pid: Pid, region: &Region, regions: &[Region]) -> Result<Self, ImageError> {
-        let RegionName::File { path, .. } = &region.name else {
+        let RegionName::File { path, deleted } = &region.name else {
             let source = io::Error::new(io::ErrorKind::NotFound, "the mapping has no file");
             return Err(ImageError::Open { path: PathBuf::new(), source });
         };
         let elf = |reason: String| ImageError::Elf { path: path.clone(), reason };
-        let (openable, contents) = open_mapped_file(pid, path, region)?;
+        let Mapped { openable, file, contents } = open_mapped_file(pid, path, region)?;
         let contents = contents.map_err(elf)?;
         let bias = bias(&contents.segments, region, regions);
         let bias = bias.ok_or_else(|| elf("no segment fits the mapping".to_owned()))?;
-        let file = (region.device.clone(), region.inode);
-        Ok(Self { path: path.clone(), openable, file, bias, contents })
+        Ok(Self { path: path.clone(), deleted: *deleted, openable, file, bias, contents })
     }
 
     /// A function or variable the file exports (`.dynsym`).
@@ -188,28 +193,94 @@ pub fn executable_files(regions: &[Region]) -> Vec<&Region> {
     regions
         .iter()
         .filter(|region| region.permissions.execute && region.path().is_some())
-        .filter(|region| seen.insert((region.device.clone(), region.inode)))
+        .filter(|region| seen.insert(region.file_key()))
         .collect()
 }
 
-/// Opens the very file that is mapped: by its path in the target's root when device and inode still agree, else
-/// through map_files, which survives a deleted or replaced file (CPython gh-151029: package upgrades do that).
-fn open_mapped_file(
-    pid: Pid,
-    path: &Path,
-    region: &Region,
-) -> Result<(PathBuf, Result<Arc<Contents>, String>), ImageError> {
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    let in_root = Path::new(&format!("/proc/{pid}/root")).join(relative);
-    let by_mapping = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end));
-    let same = |metadata: &fs::Metadata| metadata.ino() == region.inode && metadata.is_file();
-    let openable = match fs::metadata(&in_root) {
-        Ok(metadata) if same(&metadata) => in_root,
-        _ => by_mapping,
-    };
-    let contents = read_once(&openable).map_err(|source| ImageError::Open { path: path.to_owned(), source })?;
-    Ok((openable, contents))
+/// Whether a region maps the program of a process.
+pub fn is_program(pid: Pid, region: &Region) -> bool {
+    let Ok(program) = fs::metadata(format!("/proc/{pid}/exe")) else { return false };
+    let Some(path) = region.path() else { return false };
+    open_mapped(pid, path, region)
+        .is_ok_and(|(_, file)| file.metadata().is_ok_and(|own| identity(&own) == identity(&program)))
 }
+
+/// A file that a process maps.
+struct Mapped {
+    openable: PathBuf,
+    file: (u64, u64),
+    contents: Result<Arc<Contents>, String>,
+}
+
+fn open_mapped_file(pid: Pid, path: &Path, region: &Region) -> Result<Mapped, ImageError> {
+    let failed = |source| ImageError::Open { path: path.to_owned(), source };
+    let (openable, file) = open_mapped(pid, path, region).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let contents = read_once(file, &metadata).map_err(failed)?;
+    Ok(Mapped { openable, file: identity(&metadata), contents })
+}
+
+/// Opens the very file that is mapped: through map_files, which survives a deleted or replaced file (CPython
+/// gh-151029: package upgrades do that) and needs cap_sys_admin or cap_checkpoint_restore; without these by its path in
+/// the target's root, if that still leads to the file.
+fn open_mapped(pid: Pid, path: &Path, region: &Region) -> io::Result<(PathBuf, File)> {
+    let by_mapping = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end));
+    match File::open(&by_mapping) {
+        Ok(file) => Ok((by_mapping, file)),
+        Err(error) => {
+            let in_root = maps::in_root(pid, path);
+            let file = File::open(&in_root).map_err(|_| error)?;
+            match is_mapped(&file, region) {
+                Ok(true) => Ok((in_root, file)),
+                _ => Err(io::Error::new(io::ErrorKind::NotFound, "another file is at its path by now")),
+            }
+        }
+    }
+}
+
+/// Whether maps names this file. Overlayfs and btrfs have one device there and another in `stat`.
+fn is_mapped(file: &File, region: &Region) -> io::Result<bool> {
+    const OVERLAYFS: i64 = 0x794c_7630;
+    const BTRFS: i64 = 0x9123_683e;
+    let metadata = file.metadata()?;
+    let device = format!("{:02x}:{:02x}", libc::major(metadata.dev()), libc::minor(metadata.dev()));
+    let other_device = || rustix::fs::fstatfs(file).is_ok_and(|system| [OVERLAYFS, BTRFS].contains(&system.f_type));
+    Ok(metadata.is_file() && metadata.ino() == region.inode && (device == region.device || other_device()))
+}
+
+fn identity(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// A file held open without being read: what it stood for can be opened as long as this lives, whatever becomes of the
+/// process that mapped it, of its namespaces and of the path.
+#[derive(Clone, Debug)]
+pub struct Held {
+    path: PathBuf,
+    _file: Arc<File>,
+}
+
+impl Held {
+    /// Holds the file that a path leads to now.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(Self { path, _file: Arc::new(file) })
+    }
+
+    /// The path by which it can be opened here.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for Held {}
 
 /// Which state of which file: a file that was written to since is another one.
 type FileState = (u64, u64, u64, i64, i64);
@@ -220,15 +291,16 @@ static CACHE: Mutex<BTreeMap<FileState, Arc<Contents>>> = Mutex::new(BTreeMap::n
 
 const CACHE_BYTES: usize = 256 << 20;
 
-fn read_once(path: &Path) -> io::Result<Result<Arc<Contents>, String>> {
-    let metadata = fs::metadata(path)?;
+fn read_once(mut file: File, metadata: &fs::Metadata) -> io::Result<Result<Arc<Contents>, String>> {
     let state = (metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec());
     // A panic while it is held leaves whole entries only.
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = cache.get(&state) {
         return Ok(Ok(known.clone()));
     }
-    let contents = match Contents::parse(fs::read(path)?) {
+    let mut data = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.read_to_end(&mut data)?;
+    let contents = match Contents::parse(data) {
         Ok(contents) => Arc::new(contents),
         Err(reason) => return Ok(Err(reason)),
     };
@@ -277,7 +349,7 @@ fn exports(elf: &ElfFile64<'_, Endianness>) -> HashMap<String, Symbol> {
 /// Load address minus vaddr, from the first mapping of the same file that begins a segment.
 fn bias(segments: &[Segment], region: &Region, regions: &[Region]) -> Option<u64> {
     const PAGE: u64 = 4096;
-    let same_file = |other: &&Region| (&other.device, other.inode) == (&region.device, region.inode);
+    let same_file = |other: &&Region| other.file_key() == region.file_key();
     regions.iter().filter(same_file).find_map(|mapped| {
         let segment = segments.iter().find(|segment| {
             segment.offset / PAGE * PAGE == mapped.offset && segment.execute == mapped.permissions.execute
@@ -297,8 +369,9 @@ mod tests {
             |offset, file_size| Segment { vaddr: 0, offset, file_size, memory_size: file_size, execute: true };
         let image = |segment| Image {
             path: PathBuf::new(),
+            deleted: false,
             openable: PathBuf::new(),
-            file: (String::new(), 0),
+            file: (0, 0),
             bias: 0,
             contents: Arc::new(Contents {
                 segments: vec![segment],

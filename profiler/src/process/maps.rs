@@ -1,7 +1,10 @@
 //! The mappings of a process, from /proc/PID/maps.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::ops::Range;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -43,9 +46,9 @@ pub enum RegionName {
     Anonymous,
     /// A name in brackets: `[heap]`, `[stack]`, `[vdso]`, `[anon:...]`.
     Special(String),
-    /// A file, as seen in the target's root; `deleted` when the kernel says that it has been unlinked.
+    /// A file; `deleted` when the kernel says that it has been unlinked.
     File {
-        /// The path in the target's mount namespace.
+        /// The path as the target sees it, from its own root.
         path: PathBuf,
         /// Unlinked or replaced since it was mapped.
         deleted: bool,
@@ -60,12 +63,66 @@ impl Region {
             _ => None,
         }
     }
+
+    /// What tells the mapped file from others of the process. The path too: the layers of an overlayfs may have files
+    /// of one inode number, and /proc/PID/maps shows them under one device.
+    pub fn file_key(&self) -> (&str, u64, Option<&Path>) {
+        (&self.device, self.inode, self.path())
+    }
 }
 
 /// Reads the mappings of a process, in address order.
 pub fn read(pid: Pid) -> io::Result<Vec<Region>> {
     let text = fs::read(format!("/proc/{pid}/maps"))?;
-    Ok(text.split(|&byte| byte == b'\n').filter_map(parse_line).collect())
+    let mut regions: Vec<Region> = text.split(|&byte| byte == b'\n').filter_map(parse_line).collect();
+    // Of a zombie or a process of another user it cannot be read: then paths stay as they are.
+    let root = fs::read_link(format!("/proc/{pid}/root")).unwrap_or_else(|_| PathBuf::from("/"));
+    let mut known = HashMap::new();
+    for region in &mut regions {
+        if let RegionName::File { path, deleted } = &mut region.name {
+            // Two files may have one text: a deleted one, and one that is called so.
+            let key = (path.clone(), *deleted, region.device.clone(), region.inode);
+            let at = region.start..region.end;
+            let seen = known
+                .entry(key)
+                .or_insert_with_key(|(path, deleted, ..)| seen_by_target(pid, &root, at, region.inode, path, *deleted));
+            (*path, *deleted) = seen.clone();
+        }
+    }
+    Ok(regions)
+}
+
+/// The path of a mapped file, given as the kernel writes it, as the target sees it; and whether it was unlinked.
+///
+/// The kernel's text has two meanings where a name holds `\012` or ends in ` (deleted)`, and begins at the reader's
+/// root or, where that does not lead there, at the root of the target's mount namespace: with chroot not its own.
+fn seen_by_target(pid: Pid, root: &Path, at: Range<u64>, inode: u64, path: &Path, deleted: bool) -> (PathBuf, bool) {
+    let from_root = |path: &Path| match path.strip_prefix(root) {
+        Ok(rest) => Path::new("/").join(rest),
+        Err(_) => path.to_owned(),
+    };
+    if !deleted && !path.as_os_str().as_bytes().contains(&b'\n') {
+        return (from_root(path), false);
+    }
+    // The link has the path without escapes.
+    let link = format!("/proc/{pid}/map_files/{:x}-{:x}", at.start, at.end);
+    let Ok(full) = fs::read_link(&link) else { return (from_root(path), deleted) };
+    let (plain, deleted) = split_deleted(full.as_os_str().as_bytes());
+    let plain = from_root(Path::new(OsStr::from_bytes(plain)));
+    if !deleted {
+        return (plain, false);
+    }
+    let whole = from_root(&full);
+    let inode = fs::metadata(&link).map_or(inode, |file| file.ino());
+    match fs::metadata(in_root(pid, &whole)) {
+        Ok(file) if file.ino() == inode => (whole, false),
+        _ => (plain, true),
+    }
+}
+
+/// Where we find what a process calls `path`.
+pub fn in_root(pid: Pid, path: &Path) -> PathBuf {
+    Path::new(&format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// Parses one line; `None` for what is not one. The kernel writes newlines in paths as `\012`.
@@ -101,11 +158,15 @@ fn parse_name(name: &[u8]) -> RegionName {
     if !name.starts_with(b"/") {
         return RegionName::Special(String::from_utf8_lossy(name).into_owned());
     }
-    let (path, deleted) = match name.strip_suffix(b" (deleted)") {
+    let (path, deleted) = split_deleted(name);
+    RegionName::File { path: PathBuf::from(OsString::from_vec(unescape_newlines(path))), deleted }
+}
+
+fn split_deleted(name: &[u8]) -> (&[u8], bool) {
+    match name.strip_suffix(b" (deleted)") {
         Some(path) => (path, true),
         None => (name, false),
-    };
-    RegionName::File { path: PathBuf::from(OsString::from_vec(unescape_newlines(path))), deleted }
+    }
 }
 
 fn unescape_newlines(path: &[u8]) -> Vec<u8> {

@@ -5,7 +5,9 @@ pub mod launch;
 pub mod link_map;
 pub mod maps;
 pub mod memory;
+pub mod namespace;
 pub mod pagemap;
+pub mod status;
 pub mod subject;
 
 use std::{fmt, io};

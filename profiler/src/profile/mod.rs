@@ -103,6 +103,9 @@ pub struct Process {
     pub pid: u32,
     /// Start time in clock ticks after boot (field 22 of /proc/PID/stat): with the pid it identifies it.
     pub start_time: u64,
+    /// Its pid in its own pid namespace, a container's, where that is not the one that pyalloc ran in.
+    #[serde(default)]
+    pub container_pid: Option<u32>,
     /// Command line, arguments joined by blanks.
     pub command: String,
     /// The interpreter's version, "3.11.7".

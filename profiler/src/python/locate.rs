@@ -1,5 +1,7 @@
 //! Finding the interpreter in a process: which mapped file it is, and why there is none to be traced.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -8,7 +10,7 @@ use super::slot::Libc;
 use super::threads;
 use super::version::{FileName, Version};
 use crate::process::Pid;
-use crate::process::image::{Image, ImageError, executable_files};
+use crate::process::image::{Image, ImageError, executable_files, is_program};
 use crate::process::maps::{self, Region};
 use crate::process::memory::ProcessMemory;
 
@@ -141,9 +143,9 @@ pub(super) fn locate(pid: Pid) -> Result<Located, NotPython> {
     let memory = ProcessMemory::open(pid).map_err(|source| refusal(pid, source))?;
     let files = executable_files(&regions);
     let named: Vec<&Region> =
-        files.iter().copied().filter(|region| is_program(region, &exe) || is_python_name(region)).collect();
+        files.iter().copied().filter(|region| is_python_name(region) || is_program(pid, region)).collect();
     let (images, unread) = open_all(pid, &named, &regions);
-    let Some(image) = choose(images, &memory) else {
+    let Some(image) = choose(images, &memory).or_else(|| unnamed(pid, &files, &named, &regions, &memory)) else {
         return Err(match (unread, old_python(&named)) {
             (Some(source), _) => NotPython::Image { pid, source },
             (None, Some(version)) => NotPython::Unsupported { pid, version },
@@ -153,6 +155,20 @@ pub(super) fn locate(pid: Pid) -> Result<Located, NotPython> {
     let (version, layout) = identify(pid, &image)?;
     let libc = libc_of(pid, &files, &regions);
     Ok(Located { image, version, layout, libc, memory })
+}
+
+/// The interpreter in a file of another name: an upgrade may have moved it aside, or a program brings its own.
+fn unnamed(
+    pid: Pid,
+    files: &[&Region],
+    named: &[&Region],
+    regions: &[Region],
+    memory: &ProcessMemory,
+) -> Option<Image> {
+    /// Of code. An interpreter has some megabytes; to read whole browsers would take seconds.
+    const LARGEST: u64 = 64 << 20;
+    let others = files.iter().copied().filter(|region| !named.contains(region) && region.end - region.start <= LARGEST);
+    choose(open_all(pid, &others.collect::<Vec<_>>(), regions).0, memory)
 }
 
 /// The image that holds the interpreter: of several the one that runs, else the library, because a program that
@@ -197,7 +213,7 @@ fn open_all(pid: Pid, files: &[&Region], regions: &[Region]) -> (Vec<Image>, Opt
 }
 
 fn libc_of(pid: Pid, files: &[&Region], regions: &[Region]) -> Libc {
-    let parts: Vec<&Region> = files.iter().copied().filter(|region| Libc::is_part(file_name(region))).collect();
+    let parts: Vec<&Region> = files.iter().copied().filter(|region| Libc::is_part(&file_name(region))).collect();
     Libc::of(open_all(pid, &parts, regions).0.iter())
 }
 
@@ -222,19 +238,14 @@ fn old_python(files: &[&Region]) -> Option<String> {
     Some(format!("{}.{}", named.major, named.minor))
 }
 
-fn file_name(region: &Region) -> &str {
-    let name = region.path().and_then(Path::file_name);
-    name.and_then(|name| name.to_str()).unwrap_or_default()
+/// Any bytes may be in a name; those that are no text are none of ours.
+fn file_name(region: &Region) -> Cow<'_, str> {
+    region.path().and_then(Path::file_name).map(OsStr::to_string_lossy).unwrap_or_default()
 }
 
 fn is_python_name(region: &Region) -> bool {
     let name = file_name(region);
     name.starts_with("libpython") || name.starts_with("python")
-}
-
-fn is_program(region: &Region, exe: &Path) -> bool {
-    let exe = exe.to_str().map_or(exe, |text| Path::new(text.strip_suffix(" (deleted)").unwrap_or(text)));
-    region.path() == Some(exe)
 }
 
 fn program_name(exe: &Path) -> String {

@@ -102,8 +102,8 @@ pub struct FileName {
 impl FileName {
     /// Parses the last part of a path; `None` for a name without a version (`python3`, `uwsgi`).
     pub fn parse(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
-        let name = name.strip_prefix("lib").unwrap_or(name);
+        let name = path.file_name()?.to_string_lossy();
+        let name = name.strip_prefix("lib").unwrap_or(&name);
         let (major, rest) = split_number(name.strip_prefix("python")?)?;
         let (minor, rest) = split_number(rest.strip_prefix('.')?)?;
         let flags = rest.split(|c: char| !c.is_ascii_lowercase()).next()?;

@@ -13,7 +13,7 @@ use crate::ledger::mapping::MappingLedger;
 use crate::ledger::resident::{Allocation, Owner};
 use crate::process::memory::{Memory, ProcessMemory};
 use crate::process::pagemap::PAGE;
-use crate::process::{Identity, Pid};
+use crate::process::{Identity, Pid, namespace, status};
 use crate::profile::{self, UnsharedCause};
 use crate::python::header::{Headers, Part};
 use crate::python::layout::Layout;
@@ -135,6 +135,7 @@ impl Traced {
         let info = profile::Process {
             pid: start.identity.pid.0,
             start_time: start.identity.start_time,
+            container_pid: namespace::pid_inside(start.identity.pid),
             command: command_line(start.identity.pid).unwrap_or_default(),
             python: start.python,
             interpreter: start.interpreter,
@@ -367,10 +368,12 @@ impl Traced {
 
 /// The arguments, joined by blanks; the name in brackets for a process without any; `None` for one that has gone.
 fn command_line(pid: Pid) -> Option<String> {
-    let process = procfs::process::Process::new(pid.0.cast_signed()).ok()?;
-    match process.cmdline().ok()? {
-        arguments if arguments.is_empty() => Some(format!("[{}]", process.stat().ok()?.comm)),
-        arguments => Some(arguments.join(" ")),
+    match status::command_line(pid).ok()? {
+        line if line.is_empty() => {
+            let process = procfs::process::Process::new(pid.0.cast_signed()).ok()?;
+            Some(format!("[{}]", process.stat().ok()?.comm))
+        }
+        line => Some(line),
     }
 }
 

@@ -247,7 +247,7 @@ fn empty() -> Profile {
     let mut builder = ProfileBuilder::new();
     builder.snapshot(Readings {
         trace: Trace { duration_ms: 2_300, complete: true, launched: true, ..Trace::default() },
-        processes: vec![Process { pid: 9, end: End::Exited(0), ..Process::default() }],
+        processes: vec![Process { pid: 9, container_pid: Some(1), end: End::Exited(0), ..Process::default() }],
         ..Readings::default()
     });
     builder.into_profile()
@@ -266,10 +266,12 @@ fn workers() -> Profile {
         rss_end: 38 * MIB + 200 * KIB,
         pss_end: 11 * MIB,
         uss_end: 3 * MIB,
+        container_pid: Some(1),
         ..profile.processes[0].clone()
     };
     let worker = |pid, rss_start, rss_end| Process {
         pid,
+        container_pid: Some(pid - 4704),
         start_time: u64::from(pid),
         rss_start,
         rss_end,
@@ -442,7 +444,7 @@ fn hostile_tree_text() {
 fn one_process_out_of_many_reads_as_if_it_were_alone() {
     let options = Options { process: Some(4714), value: Some(Value::InuseSpace), ..Options::default() };
     let text = render(&workers(), Format::Text, &options).unwrap();
-    assert!(text.starts_with("Process 4714\n"), "{text}");
+    assert!(text.starts_with("Process 4714 (10 in its container)\n"), "{text}");
     assert!(text.contains("shows process 4714 only") && text.contains("app.py:21 remember"), "{text}");
     let error = render(&workers(), Format::Folded, &Options { process: Some(1), ..options }).unwrap_err();
     assert_eq!(error.to_string(), "no process 1 in this profile: it has 4711, 4712, 4713, 4714, 4715, 4718");

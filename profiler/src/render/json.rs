@@ -63,6 +63,7 @@ struct Report<'p> {
 #[derive(Serialize)]
 struct ProcessOut<'p> {
     pid: u32,
+    container_pid: Option<u32>,
     start_time: u64,
     command: &'p str,
     python: &'p str,
@@ -93,6 +94,7 @@ struct ProcessOut<'p> {
 fn process<'p>(process: &'p Process, node: &Node) -> ProcessOut<'p> {
     ProcessOut {
         pid: process.pid,
+        container_pid: process.container_pid,
         start_time: process.start_time,
         command: &process.command,
         python: &process.python,

@@ -1,19 +1,15 @@
 //! What this kernel and this user allow.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::ProbeSupport;
 use super::check::Check;
 use crate::kernel::release::Release;
+use crate::process::namespace::{self, INITIAL_PID_NAMESPACE, INITIAL_USER_NAMESPACE};
 
 /// The oldest kernel supported: attach cookies and uncharged locked memory came until then.
 const OLDEST: Release = Release { major: 5, minor: 15 };
-
-/// Inodes of the first pid and user namespace (include/linux/proc_ns.h).
-const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
-const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
 
 /// Bits of capabilities (include/uapi/linux/capability.h).
 const CAP_SYS_ADMIN: u32 = 21;
@@ -33,6 +29,8 @@ pub(super) struct Machine {
     pub(super) capabilities: Option<u64>,
     pub(super) pid_namespace: Option<u64>,
     pub(super) user_namespace: Option<u64>,
+    /// Why the pids in /proc are not ours.
+    pub(super) foreign_proc: Option<&'static str>,
     pub(super) perf_event_paranoid: Option<i32>,
     /// The line of /sys/kernel/security/lockdown, as `none [integrity] confidentiality`.
     pub(super) lockdown: Option<String>,
@@ -40,15 +38,15 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn read() -> Self {
-        let namespace = |name: &str| Some(fs::metadata(format!("/proc/self/ns/{name}")).ok()?.ino());
         Self {
             release: Release::running().ok(),
             architecture: std::env::consts::ARCH,
             types: Path::new("/sys/kernel/btf/vmlinux").exists(),
             uprobes: Path::new("/sys/bus/event_source/devices/uprobe/type").exists(),
             capabilities: effective_capabilities(),
-            pid_namespace: namespace("pid"),
-            user_namespace: namespace("user"),
+            pid_namespace: namespace::own("pid"),
+            user_namespace: namespace::own("user"),
+            foreign_proc: namespace::foreign_proc(),
             perf_event_paranoid: number("/proc/sys/kernel/perf_event_paranoid"),
             lockdown: fs::read_to_string("/sys/kernel/security/lockdown").ok(),
         }
@@ -124,12 +122,13 @@ impl Machine {
     }
 
     fn pid_namespace(&self) -> Check {
-        match self.pid_namespace {
-            Some(INITIAL_PID_NAMESPACE) => Check::fine("pid namespace: the machine's own"),
-            _ => Check::missing(
-                "pid namespace: a container's, so that the kernel's process ids are not the ones seen here",
-                "run pyalloc on the host, or in a container with the host's (docker run --pid=host, hostPID: true)",
-            ),
+        match (self.foreign_proc, self.pid_namespace) {
+            (Some(reason), _) => {
+                let (found, way_out) = reason.split_once(": ").unwrap_or((reason, "mount /proc"));
+                Check::missing(format!("pid namespace: {found}"), way_out)
+            }
+            (None, Some(INITIAL_PID_NAMESPACE)) => Check::fine("pid namespace: the machine's own"),
+            (None, _) => Check::fine("pid namespace: a container's; only its processes can be traced, by its pids"),
         }
     }
 
@@ -211,6 +210,7 @@ mod tests {
             capabilities: Some(u64::MAX),
             pid_namespace: Some(INITIAL_PID_NAMESPACE),
             user_namespace: Some(INITIAL_USER_NAMESPACE),
+            foreign_proc: None,
             perf_event_paranoid: Some(2),
             lockdown: None,
         }
@@ -238,8 +238,8 @@ mod tests {
         check(&Machine { architecture, ..good() }, "aarch64", "x86-64");
         check(&Machine { types: false, ..good() }, "btf", "CONFIG_DEBUG_INFO_BTF");
         check(&Machine { uprobes: false, ..good() }, "uprobes", "CONFIG_UPROBE_EVENTS");
-        let pid_namespace = Some(0xf000_0123);
-        check(&Machine { pid_namespace, ..good() }, "pid namespace", "--pid=host");
+        let foreign_proc = Some("/proc shows others: mount its own");
+        check(&Machine { foreign_proc, ..good() }, "/proc shows others", "mount its own");
         let user_namespace = Some(0xf000_0123);
         check(&Machine { user_namespace, ..good() }, "rootless", "sudo");
         let lockdown = Some("none integrity [confidentiality]\n".to_owned());
@@ -254,6 +254,13 @@ mod tests {
         check(&capabilities(&[2, 38, 39]), "lacks cap_sys_ptrace", "setcap");
         assert!(!capabilities(&[2, 19, 38, 39]).privilege().is_missing());
         assert!(!capabilities(&[2, 19, CAP_SYS_ADMIN]).privilege().is_missing());
+    }
+
+    #[test]
+    fn accepts_a_containers_pid_namespace() {
+        let pid_namespace = Some(0xf000_0123);
+        let check = Machine { pid_namespace, ..good() }.pid_namespace();
+        assert!(!check.is_missing() && check.found.contains("a container's"), "{}", check.found);
     }
 
     #[test]

@@ -114,7 +114,10 @@ pub fn run(args: &DoctorArgs, seams: &Seams<'_>, out: &mut dyn Write) -> io::Res
     write_all(&checks, out)?;
     let mut lacking = checks.iter().any(check::Check::is_missing);
     if let Some(pid) = args.pid {
-        let examined = target::examine(Pid(pid), machine.release, seams);
+        let examined = match machine.foreign_proc {
+            Some(_) => target::Examined::unseen(Pid(pid)),
+            None => target::examine(Pid(pid), machine.release, seams),
+        };
         writeln!(out, "\nthe process")?;
         write_all(&examined.checks, out)?;
         lacking |= examined.checks.iter().any(check::Check::is_missing);

@@ -1,17 +1,19 @@
 //! What one process allows.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use profiler_common::probe::Function;
 
 use super::check::Check;
 use super::{PythonFound, Seams};
-use crate::kernel::plan::{NoAllocator, ProbePlan, Python, Target};
+use crate::kernel::plan::{NoAllocator, ProbePlan, ProbePoint, Python, Target};
 use crate::kernel::release::Release;
 use crate::kernel::site::SiteRules;
 use crate::process::image::Image;
 use crate::process::memory::ProcessMemory;
-use crate::process::{Pid, maps};
+use crate::process::{Pid, maps, namespace, status};
 use crate::python::allocators::Interpreter;
 
 /// What was found about a process.
@@ -22,6 +24,14 @@ pub(super) struct Examined {
 }
 
 impl Examined {
+    /// /proc is another pid namespace's: its process of this pid is not the one meant.
+    pub(super) fn unseen(pid: Pid) -> Self {
+        Self::only(Check::missing(
+            format!("process {pid}: not looked at, because /proc is not this pid namespace's"),
+            "see pid namespace, above",
+        ))
+    }
+
     fn only(check: Check) -> Self {
         Self { checks: vec![check], plan: None }
     }
@@ -29,7 +39,7 @@ impl Examined {
 
 /// Looks at a process; changes nothing in it and does not stop it.
 pub(super) fn examine(pid: Pid, release: Option<Release>, seams: &Seams<'_>) -> Examined {
-    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+    let Ok(status) = status::read(pid) else {
         return Examined::only(Check::missing(
             format!("there is no process {pid}"),
             "list the Python processes of this machine with: pgrep -af python",
@@ -47,13 +57,14 @@ pub(super) fn examine(pid: Pid, release: Option<Release>, seams: &Seams<'_>) -> 
     let images = Image::all(pid, &regions);
     let target =
         Target { memory: &memory, regions: &regions, images: &images, executable: Image::executable(pid, &images) };
-    let mut checks = vec![Check::fine(format!("process {pid}: {}", command(pid)))];
+    let mut checks = vec![Check::fine(format!("process {pid}{}: {}", inside(pid), command(pid)))];
     let python = (seams.python)(pid);
     checks.push(python_check(&python));
     let rules = release.map_or(SiteRules { short_nops: false }, Release::site_rules);
     let plan = ProbePlan::for_process(&target, python.as_ref().ok().map(PythonFound::probed).as_ref(), rules);
     checks.push(allocator_check(&plan));
     checks.extend(plan.iter().flat_map(|plan| &plan.notes).map(Check::note));
+    checks.extend(plan.iter().flat_map(|plan| overlay_notes(pid, plan)));
     checks.push(seccomp_check(&status, release));
     Examined { checks, plan: plan.ok() }
 }
@@ -95,11 +106,43 @@ fn allocator_check(plan: &Result<ProbePlan, NoAllocator>) -> Check {
     }
 }
 
+/// On an overlayfs a file that is changed is another one from then on, and whether that happened while the process ran on
+/// it only a probe tells. Only the time of the change can be seen from here.
+fn overlay_notes(pid: Pid, plan: &ProbePlan) -> Vec<Check> {
+    let Ok(started) = started_at(pid) else { return Vec::new() };
+    let changed = |points: &&[ProbePoint]| {
+        points.first().is_some_and(|point| is_on_overlay(point.openable.path()) && changed_at(point) > started)
+    };
+    let note = |points: &[ProbePoint]| {
+        let path = points.first().map(|point| point.image_path.display().to_string()).unwrap_or_default();
+        Check::note(format!(
+            "{path} is on an overlayfs and was changed after the process started: if a trace says that its probes do not \
+             reach the process, restart the service"
+        ))
+    };
+    plan.by_file().filter(changed).map(note).collect()
+}
+
+fn is_on_overlay(path: &Path) -> bool {
+    const OVERLAYFS: i64 = 0x794c_7630;
+    rustix::fs::statfs(path).is_ok_and(|system| system.f_type == OVERLAYFS)
+}
+
+/// Seconds since 1970; 0 if it cannot be read.
+fn changed_at(point: &ProbePoint) -> u64 {
+    fs::metadata(point.openable.path()).map_or(0, |file| u64::try_from(file.ctime()).unwrap_or(0))
+}
+
+fn started_at(pid: Pid) -> procfs::ProcResult<u64> {
+    let ticks = procfs::process::Process::new(pid.0.cast_signed())?.stat()?.starttime;
+    Ok(procfs::boot_time_secs()? + ticks / procfs::ticks_per_second())
+}
+
 /// `Seccomp: 2` is a filter of system calls, as containers have.
 fn seccomp_check(status: &str, release: Option<Release>) -> Check {
-    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
+    let mode = status::field(status, "Seccomp");
     let endangered = release.is_none_or(Release::filters_return_probes);
-    match mode {
+    match mode.as_deref() {
         Some("0") | None => Check::fine("seccomp: no filter of system calls in the process"),
         Some("1") => Check::missing(
             "seccomp: strict; the process would be killed by the system call that a return probe makes",
@@ -115,13 +158,15 @@ fn seccomp_check(status: &str, release: Option<Release>) -> Check {
     }
 }
 
+/// The container's word for it.
+fn inside(pid: Pid) -> String {
+    namespace::pid_inside(pid).map_or_else(String::new, |inside| format!(" ({inside} in its container)"))
+}
+
 /// The command line, as typed.
 fn command(pid: Pid) -> String {
     const LONGEST: usize = 200;
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = line.split(|&byte| byte == 0).filter(|word| !word.is_empty());
-    let words: Vec<String> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    let text = words.join(" ");
+    let text = status::command_line(pid).unwrap_or_default();
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
         None => text,

@@ -10,25 +10,29 @@ use regex::Regex;
 use super::TraceArgs;
 use super::tree::{descendants, in_cgroup};
 use crate::exit::Failure;
-use crate::process::Pid;
+use crate::process::{Pid, namespace, status};
 
 /// What can be known to be wrong before anything is loaded.
 ///
 /// # Errors
-/// A pid that is not there, or is a thread's.
+/// A pid that is not there, or is a thread's; a /proc of other processes than ours.
 pub fn check(args: &TraceArgs) -> Result<(), Failure> {
+    if let Some(reason) = namespace::foreign_proc() {
+        return Err(Failure::cannot_observe(reason));
+    }
     args.pid.iter().try_for_each(|&pid| check_pid(pid))
 }
 
 fn check_pid(pid: u32) -> Result<(), Failure> {
     if pid == 0 || !fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
         let hint = "`pgrep -af python` lists the candidates";
-        return Err(Failure::cannot_observe(format!("there is no process {pid}; {hint}")));
+        let place = if namespace::own_pid_namespace().is_some() { " in this container's pid namespace" } else { "" };
+        return Err(Failure::cannot_observe(format!("there is no process {pid}{place}; {hint}")));
     }
     // /proc/TID is there for threads too, though it is not listed.
-    match Process::new(pid.cast_signed()).and_then(|process| process.status()) {
-        Ok(status) if status.tgid.cast_unsigned() != pid => {
-            Err(Failure::usage(format!("{pid} is a thread of process {0}; give --pid {0}", status.tgid)))
+    match status::read(Pid(pid)).ok().and_then(|status| status::field(&status, "Tgid")) {
+        Some(tgid) if tgid != pid.to_string() => {
+            Err(Failure::usage(format!("{pid} is a thread of process {tgid}; give --pid {tgid}")))
         }
         _ => Ok(()),
     }
@@ -70,10 +74,11 @@ fn named(name: &Regex) -> Result<Vec<Pid>, Failure> {
 }
 
 fn fits(process: &Process, name: &Regex) -> bool {
-    let command = process.cmdline().unwrap_or_default().join(" ");
+    let command = status::command_line(Pid(process.pid.cast_unsigned())).unwrap_or_default();
     // Our own command line holds the expression too; it is no Python's, and neither is that of a shell or an editor.
-    let maps = || fs::read_to_string(format!("/proc/{}/maps", process.pid)).unwrap_or_default();
-    name.is_match(&command) && maps().contains("python")
+    // Paths are any bytes.
+    let maps = || fs::read(format!("/proc/{}/maps", process.pid)).unwrap_or_default();
+    name.is_match(&command) && String::from_utf8_lossy(&maps()).contains("python")
 }
 
 fn grouped(folder: &Path) -> Result<Vec<Pid>, Failure> {

@@ -15,7 +15,7 @@ use crate::process::image::Image;
 use crate::process::launch::{Fate, Launched};
 use crate::process::maps::{self, Region, RegionName};
 use crate::process::memory::ProcessMemory;
-use crate::process::{Identity, Pid};
+use crate::process::{Identity, Pid, status};
 use crate::python::{Interpreter, NotPython, allocators};
 use crate::recorder::Start;
 
@@ -225,8 +225,8 @@ fn probes(
 /// A filter of system calls in the process may kill it for the one that a return probe adds on some kernels.
 fn refuse_deadly_returns(pid: Pid, plan: &ProbePlan) -> Result<(), Failure> {
     let kernel_filters = Release::running().is_ok_and(Release::filters_return_probes);
-    let status = procfs::process::Process::new(pid.0.cast_signed()).and_then(|process| process.status());
-    let filtered = status.is_ok_and(|status| status.seccomp.is_some_and(|mode| mode != 0));
+    let mode = status::read(pid).ok().and_then(|status| status::field(&status, "Seccomp"));
+    let filtered = mode.is_some_and(|mode| mode != "0");
     if kernel_filters && filtered && plan.points.iter().any(|point| point.wants_return()) {
         return Err(Failure::cannot_observe(format!(
             "process {pid} filters its system calls (seccomp), and this kernel (6.11 to 6.13) would let the filter kill it \

@@ -365,7 +365,9 @@ pub fn descendants(root: Pid) -> Vec<Pid> {
 /// The folder cannot be read, or is no control group's.
 pub fn in_cgroup(folder: &std::path::Path) -> std::io::Result<Vec<Pid>> {
     let text = fs::read_to_string(folder.join("cgroup.procs"))?;
-    let mut pids: Vec<Pid> = text.lines().filter_map(|line| line.parse().ok().map(Pid)).collect();
+    // A process that our pid namespace does not see is listed as 0.
+    let seen = text.lines().filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0);
+    let mut pids: Vec<Pid> = seen.map(Pid).collect();
     for entry in fs::read_dir(folder)?.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             pids.extend(in_cgroup(&entry.path()).unwrap_or_default());

@@ -33,7 +33,7 @@ fn point<'a>(plan: &'a ProbePlan, name: &str) -> &'a ProbePoint {
 
 fn is_libc_236(plan: &ProbePlan) -> bool {
     let malloc = point(plan, "malloc");
-    let data = std::fs::read(&malloc.openable).unwrap();
+    let data = std::fs::read(malloc.openable.path()).unwrap();
     let version = b"GNU C Library (Debian GLIBC 2.36-";
     data.windows(version.len()).any(|bytes| bytes == version)
 }

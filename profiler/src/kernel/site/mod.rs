@@ -185,6 +185,9 @@ pub enum NoSite {
     /// No instruction before the first branch can bear a probe with the arguments at hand.
     #[error("no instruction after {0:#x} where the kernel accepts a probe and the arguments are in registers")]
     NoInstruction(u64),
+    /// The file is no longer mapped, or cannot be opened.
+    #[error("its file cannot be opened: {0}")]
+    Unreadable(std::io::ErrorKind),
 }
 
 /// Chooses sites in one file; the sweep of its code for branches is done once, when first needed.

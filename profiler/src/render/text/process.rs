@@ -17,7 +17,8 @@ pub(super) fn write(page: &mut Page, profile: &Profile, options: &Options, proce
     match profile.processes.as_slice() {
         [] => (),
         [process] => {
-            page.heading(&format!("Process {}", process.pid));
+            let inside = process.container_pid.map_or_else(String::new, |pid| format!(" ({pid} in its container)"));
+            page.heading(&format!("Process {}{inside}", process.pid));
             write_process(page, process);
         }
         _ => tree::write(page, profile, processes),

@@ -36,6 +36,9 @@ pub(super) fn write(page: &mut Page, profile: &Profile, tree: &Tree) {
     write_rest(page, profile, tree, &chosen);
     write_sums(page, profile, tree);
     write_rules(page, tree);
+    if profile.processes.iter().any(|process| process.container_pid.is_some()) {
+        page.sentence("Inside: in the pid namespace of its container.");
+    }
     write_facts(page, &profile.processes);
 }
 
@@ -178,7 +181,9 @@ impl Table<'_> {
         let [surviving, allocated] = [node.heap.surviving_space(), node.heap.alloc_space].map(bytes);
         let of_surviving = self.share(node.counted, node.heap.surviving_space(), self.surviving);
         let numbers = format!("{surviving:>27}{of_surviving:>11}{allocated:>12}  ");
-        let what = format!("{}; {}", self.what(process, page.room(WHAT_COLUMN)), state(process, self.profile));
+        let inside = process.container_pid.map_or_else(String::new, |pid| format!("; pid {pid} inside"));
+        let what = self.what(process, page.room(WHAT_COLUMN));
+        let what = format!("{what}{inside}; {}", state(process, self.profile));
         page.pieces(&numbers, WHAT_COLUMN, &words(&what));
     }
 
