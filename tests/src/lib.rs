@@ -2,6 +2,7 @@
 
 pub mod code;
 pub mod demo_service;
+pub mod doomed;
 pub mod guard;
 pub mod interpreters;
 pub mod lookup;

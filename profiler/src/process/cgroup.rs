@@ -123,6 +123,13 @@ impl MemoryGroup {
         Some(MemoryLimit { path: level.path.clone(), bytes: reading.limit? })
     }
 
+    /// The limit of the group with this path as it is now, wherever that group is.
+    pub fn limit_at(path: &str) -> Option<MemoryLimit> {
+        let version = Membership::of(Pid(std::process::id())).ok()?.version;
+        let group = Self::open(&Membership { version, path: path.to_owned() }).ok()?;
+        group.limit_of(path, &group.read())
+    }
+
     /// The limits that were reached since a reading, nearest first. `None` if that cannot be told.
     pub fn reached_since(&self, before: &[Reading]) -> Option<Vec<MemoryLimit>> {
         let mut reached = Vec::new();

@@ -59,11 +59,12 @@ impl Limits {
         let watched = path.and_then(|path| self.groups.get(path));
         let reached = |watched: &Watched| watched.group.reached_since(&watched.earlier);
         let limits = match self.log.short_at_kill_of(pid) {
-            Some(Short::Group(path)) => Some(vec![
-                watched
-                    .and_then(|watched| watched.group.limit_of(&path, &watched.last))
-                    .unwrap_or(cgroup::MemoryLimit { path, bytes: 0 }),
-            ]),
+            Some(Short::Group(path)) => {
+                let known = watched.and_then(|watched| watched.group.limit_of(&path, &watched.last));
+                // A process may have come into the group after the last reading.
+                let limit = known.or_else(|| MemoryGroup::limit_at(&path));
+                Some(vec![limit.unwrap_or(cgroup::MemoryLimit { path, bytes: 0 })])
+            }
             Some(Short::Machine) => Some(Vec::new()),
             Some(Short::Part) => None,
             None => watched.and_then(reached),

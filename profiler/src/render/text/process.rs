@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::tree;
 use crate::profile::tree::Tree;
-use crate::profile::{Process, Profile, Trace};
+use crate::profile::{End, Process, Profile, Trace};
 use crate::render::page::Page;
 use crate::render::{Options, fate, sanitize, units};
 
@@ -51,7 +51,11 @@ fn write_process(page: &mut Page, process: &Process, profile: &Profile) {
 
 fn end_in_words(process: &Process, profile: &Profile) -> String {
     let tells_oom_kills = profile.quality.tells_oom_kills.unwrap_or(false);
-    match fate::in_words(process, tells_oom_kills) {
+    let fate = match process.end {
+        End::Exited(code) => Some(format!("ended with exit code {code}")),
+        _ => fate::in_words(process, tells_oom_kills),
+    };
+    match fate {
         None => "still running when the trace ended".to_owned(),
         Some(fate) => match process.ended_at_ms {
             Some(at) => format!("{fate}; {} after the start of the trace", units::time_ms(at)),
