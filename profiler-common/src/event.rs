@@ -209,7 +209,7 @@ pub struct Mapping {
 
 /// The values of [`Lifecycle::what`].
 pub mod lifecycle {
-    /// The last thread of the process ended; `code` is the wait status.
+    /// The first thread of the process ended; `code` is the wait status.
     pub const EXITED: u32 = 1;
     /// The process executed another program.
     pub const EXECUTED: u32 = 2;
@@ -223,7 +223,17 @@ pub mod lifecycle {
     pub const FORKED: u32 = 6;
     /// As FORKED, and it runs in its parent's memory until it executes a program (vfork).
     pub const VFORKED: u32 = 7;
+    /// The last thread of the process ended; `code` is 1 if the pools were read at that moment, while its memory was
+    /// still there. Follows or precedes EXITED, which tells how it ended.
+    pub const ENDED: u32 = 8;
+    /// The kernel's OOM killer has chosen the process.
+    pub const OOM_VICTIM: u32 = 9;
+    /// A deadly signal was sent to the process: `code` is its number, `sender` and `name` tell by whom.
+    pub const SIGNALLED: u32 = 10;
 }
+
+/// Bytes of a thread's name (TASK_COMM_LEN).
+pub const NAME_BYTES: usize = 16;
 
 /// Something happened to a process.
 #[repr(C)]
@@ -233,12 +243,20 @@ pub struct Lifecycle {
     pub header: Header,
     /// One of [`lifecycle`].
     pub what: u32,
-    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7). FORKED: see there.
+    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7). Others: see there.
     pub code: u32,
+    /// SIGNALLED: the pid of who sent it; 0 for the kernel.
+    pub sender: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+    /// SIGNALLED: the name of the sending thread, ended by a zero byte.
+    pub name: [u8; NAME_BYTES],
+    /// ENDED: the resident set size at that moment, bytes; 0 if it could not be read.
+    pub rss: u64,
 }
 
 const _: () = assert!(core::mem::size_of::<Header>() == 24);
 const _: () = assert!(core::mem::size_of::<NewStack>() == 48);
 const _: () = assert!(core::mem::size_of::<NewCode>() == 88 + 2 * STRING_COPY + LINETABLE_COPY);
 const _: () = assert!(core::mem::size_of::<Mapping>() == 88);
-const _: () = assert!(core::mem::size_of::<Lifecycle>() == 32);
+const _: () = assert!(core::mem::size_of::<Lifecycle>() == 64);

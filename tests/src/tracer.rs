@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
@@ -24,7 +24,10 @@ pub fn pyalloc() -> Result<Command> {
 pub struct Tracer {
     guard: Guard,
     output: BufReader<ChildStdout>,
-    folder: TempDir,
+    complaints: BufReader<ChildStderr>,
+    path: PathBuf,
+    /// Removed with the tracer.
+    _folder: TempDir,
 }
 
 /// What a trace left behind.
@@ -67,24 +70,38 @@ impl Tracer {
         Ok(tracer)
     }
 
+    /// As [`Self::attach`], with a profile elsewhere.
+    pub fn attach_to_file(pid: u32, path: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a folder")?;
+        let mut tracer = Self::start_in(pyalloc()?, pid, &[], folder, path.to_owned())?;
+        tracer.wait_until_attached()?;
+        Ok(tracer)
+    }
+
     fn start_with(pid: u32, options: &[&str]) -> Result<Self> {
         Self::start_by(pyalloc()?, pid, options)
     }
 
-    fn start_by(mut command: Command, pid: u32, options: &[&str]) -> Result<Self> {
+    fn start_by(command: Command, pid: u32, options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder")?;
+        let path = folder.path().join("trace.pyalloc");
+        Self::start_in(command, pid, options, folder, path)
+    }
+
+    fn start_in(mut command: Command, pid: u32, options: &[&str], folder: TempDir, path: PathBuf) -> Result<Self> {
         let mut guard = Guard::start(
             command
                 .args(["trace", "--pid", &pid.to_string(), "--ready", "/dev/stdout"])
                 .args(options)
                 .arg("-o")
-                .arg(profile_in(&folder))
+                .arg(&path)
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped()),
         )?;
         let output = BufReader::new(guard.child().stdout.take().context("standard output is a pipe")?);
-        Ok(Self { guard, output, folder })
+        let complaints = BufReader::new(guard.child().stderr.take().context("standard error is a pipe")?);
+        Ok(Self { guard, output, complaints, path, _folder: folder })
     }
 
     /// Returns when the probes are on.
@@ -99,7 +116,14 @@ impl Tracer {
 
     /// Where the profile is written.
     pub fn profile_path(&self) -> PathBuf {
-        profile_in(&self.folder)
+        self.path.clone()
+    }
+
+    /// Waits for the next line on pyalloc's standard error.
+    pub fn next_complaint(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.complaints.read_line(&mut line).context("cannot read what pyalloc says")?;
+        Ok(line)
     }
 
     /// Sends pyalloc a signal.
@@ -139,9 +163,7 @@ impl Tracer {
 
     fn complaint(&mut self) -> Result<String> {
         let mut text = String::new();
-        if let Some(mut stderr) = self.guard.child().stderr.take() {
-            stderr.read_to_string(&mut text).context("cannot read what pyalloc says")?;
-        }
+        self.complaints.read_to_string(&mut text).context("cannot read what pyalloc says")?;
         Ok(text)
     }
 }
@@ -149,8 +171,4 @@ impl Tracer {
 /// Reads a profile.
 pub fn read(path: &Path) -> Result<Profile> {
     profile::file::read(path).context("no profile")
-}
-
-fn profile_in(folder: &TempDir) -> PathBuf {
-    folder.path().join("trace.pyalloc")
 }

@@ -187,7 +187,7 @@ fn a_target_that_ends_ends_the_trace_with_a_report() {
         workload
     };
     check("exit", false, End::Exited(5), "ended with exit code 5");
-    check("killed", true, End::Killed(9), "signal 9");
+    check("killed", true, End::Killed(9), "killed by SIGKILL, sent by process");
     let workload = check("exec", false, End::Executed, "executed another program");
     let name = fs::read_to_string(format!("/proc/{}/comm", workload.pid())).unwrap();
     assert_eq!(name.trim(), "sleep", "the new program runs on");

@@ -8,6 +8,7 @@ mod interpreters;
 mod interrupt;
 mod matrix;
 mod setup;
+mod survive;
 mod tally;
 mod test;
 
@@ -27,9 +28,11 @@ cargo xtask TASK
   ci           what CI runs: format, lints, tests
   bench        what tracing costs, as ratios; --pairs N for more than 5 pairs of runs;
                `bench soak`: what pyalloc itself takes over three minutes
+  survive      kills a traced program 50 times, by SIGKILL and by a control group's limit, and prints what is left
+               of it; --repeats N for another number
   help         this text
 
-Tracing needs root: demo, test and bench use sudo where they are not run as root.
+Tracing needs root: demo, test, bench and survive use sudo where they are not run as root.
 ";
 
 /// Usage errors have the exit code that pyalloc itself gives them.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["ci"] => ci::run(),
         ["bench", ref options @ ..] => bench::run(options),
+        ["survive", ref options @ ..] => survive::run(options),
         ["help" | "--help" | "-h"] => help(),
         _ => {
             eprint!("{HELP}");

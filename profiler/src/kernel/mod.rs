@@ -20,7 +20,7 @@ use std::collections::HashMap as StdHashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::programs::BtfTracePoint;
-use aya::{Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader};
 use profiler_common::config::{ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
@@ -102,6 +102,15 @@ pub struct Settings {
     pub verbose: bool,
 }
 
+/// What the kernel tells of kills.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KillWatch {
+    /// Which processes its OOM killer chooses.
+    pub oom_killer: bool,
+    /// Who sends deadly signals.
+    pub senders: bool,
+}
+
 /// The loaded kernel side. Dropping it detaches everything.
 pub struct Kernel {
     /// First, so that probes are detached before the maps they use are closed.
@@ -118,6 +127,7 @@ pub struct Kernel {
     ring: Option<Ring>,
     native: unwind::NativeMaps,
     said: Option<log::Said>,
+    kill_watch: KillWatch,
 }
 
 impl Kernel {
@@ -147,6 +157,10 @@ impl Kernel {
             .override_global("PID_LEVEL_OFFSET", &pid.level, true)
             .override_global("PID_NUMBERS_OFFSET", &pid.numbers, true)
             .override_global("NAMESPACE_INUM_OFFSET", &pid.inum, true)
+            .override_global("SIGNAL_OFFSET", &offsets.signal, true)
+            .override_global("LIVE_OFFSET", &offsets.live, true)
+            .override_global("RSS_OFFSET", &offsets.rss, true)
+            .override_global("RSS_STRIDE", &offsets.rss_stride, true)
             .override_global(log::LEVEL, &level, true)
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
@@ -173,6 +187,7 @@ impl Kernel {
             ring,
             native,
             said,
+            kill_watch: KillWatch::default(),
         })
     }
 
@@ -198,15 +213,40 @@ impl Kernel {
     pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
         let btf = self.btf.parse()?;
         for name in ["sys_exit", "sched_process_exit", "sched_process_exec", "sched_process_fork"] {
-            let program: &mut BtfTracePoint = self
-                .ebpf
-                .program_mut(name)
-                .and_then(|program| program.try_into().ok())
-                .ok_or(KernelError::MissingField("a tracepoint program"))?;
-            program.load(name, &btf).map_err(|error| refused(name, &error))?;
-            program.attach().map_err(|error| refused(name, &error))?;
+            self.attach_tracepoint(name, &btf)?;
         }
+        // A trace without them is still a trace: it does not tell who killed a process.
+        self.kill_watch = KillWatch {
+            oom_killer: self.attach_tracepoint("mark_victim", &btf).is_ok(),
+            senders: self.attach_tracepoint("signal_generate", &btf).is_ok(),
+        };
         Ok(())
+    }
+
+    fn attach_tracepoint(&mut self, name: &'static str, btf: &Btf) -> Result<(), KernelError> {
+        let program = self.load_tracepoint(name, btf)?;
+        program.attach().map(drop).map_err(|error| refused(name, &error))
+    }
+
+    fn load_tracepoint(&mut self, name: &'static str, btf: &Btf) -> Result<&mut BtfTracePoint, KernelError> {
+        let program: &mut BtfTracePoint = self
+            .ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(KernelError::MissingField("a tracepoint program"))?;
+        program.load(name, btf).map_err(|error| refused(name, &error))?;
+        Ok(program)
+    }
+
+    /// Whether the kernel tells who killed a process: tried by loading the programs, which are not attached.
+    pub fn try_kill_watch(&mut self) -> Result<(), KernelError> {
+        let btf = self.btf.parse()?;
+        ["mark_victim", "signal_generate"].into_iter().try_for_each(|name| self.load_tracepoint(name, &btf).map(drop))
+    }
+
+    /// What the kernel tells of kills, once the tracepoints are attached.
+    pub fn kill_watch(&self) -> KillWatch {
+        self.kill_watch
     }
 
     /// Makes a process known to the programs, or changes what they know.

@@ -135,6 +135,45 @@ pub struct Process {
     /// Unique set size at the last reading, bytes: pages of this process alone; 0 if not read.
     #[serde(default)]
     pub uss_end: u64,
+    /// What is known of the signal that ended it, beside its number.
+    #[serde(default)]
+    pub killed_by: Option<KilledBy>,
+    /// Milliseconds between the last reading of its pools and its end; `None` if they were read at its end, or it runs.
+    #[serde(default)]
+    pub pools_read_before_end_ms: Option<u64>,
+}
+
+/// Where a deadly signal came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KilledBy {
+    /// The kernel's OOM killer.
+    OomKiller {
+        /// False if the limits could not be read.
+        limits_known: bool,
+        /// The limits of control groups that were reached: the nearest first. None was: the machine itself was out of
+        /// memory.
+        #[serde(deserialize_with = "bounds::vec::<_, _, FEW>")]
+        limits: Vec<MemoryLimit>,
+    },
+    /// The kernel, for another reason.
+    Kernel,
+    /// A process sent the signal; it may be the killed one itself.
+    Process {
+        /// Its pid.
+        pid: u32,
+        /// The name of its thread.
+        name: String,
+    },
+}
+
+/// The memory limit of a control group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryLimit {
+    /// The group's path, as /proc/PID/cgroup has it.
+    pub cgroup: String,
+    /// The limit, bytes; 0 if it could not be read.
+    pub bytes: u64,
 }
 
 /// How the trace of a process ended.

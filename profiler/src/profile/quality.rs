@@ -28,6 +28,9 @@ pub struct Quality {
     pub links: String,
     /// Milliseconds between the last reading of the pool headers and the end; `None` if they were read at the end.
     pub pools_read_before_end_ms: Option<u64>,
+    /// Whether the kernel tells which processes its OOM killer chooses; `None` in profiles from before that was asked.
+    #[serde(default)]
+    pub tells_oom_kills: Option<bool>,
 }
 
 impl Quality {

@@ -1,5 +1,6 @@
 //! The recorder joins the stages: events and map readings in, a profile out. It owns every table of ids.
 
+mod limits;
 mod process;
 mod stacks;
 
@@ -13,13 +14,14 @@ use profiler_common::ledger::{BlockKey, Pool, StackSums};
 pub use process::{Start, Traced};
 
 use crate::event::{self, Event};
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, monotonic_ns};
 use crate::process::{Pid, maps};
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
 use crate::profile::{BlockRow, End, MappingRow, PoolRow, Profile, TimelinePoint, Trace};
 use crate::symbol::Source;
+use limits::Limits;
 use stacks::{Names, Stacks};
 
 /// Everything that one trace has learned.
@@ -34,6 +36,7 @@ pub struct Recorder {
     builder: ProfileBuilder,
     timeline: Timeline,
     quality: Quality,
+    limits: Limits,
     undecodable: u64,
     homeless: u64,
     /// Slots whose sums mean nothing any more.
@@ -68,6 +71,7 @@ impl Recorder {
             builder: ProfileBuilder::new(),
             timeline: Timeline::default(),
             quality: Quality::default(),
+            limits: Limits::new(),
             undecodable: 0,
             homeless: 0,
             discarded: HashSet::new(),
@@ -79,6 +83,7 @@ impl Recorder {
         let parent = start.identity.parent().ok().and_then(|parent| self.running(parent));
         let mut found = Traced::new(slot, start, 0);
         found.info.parent = parent.and_then(|index| u32::try_from(index).ok());
+        found.group = self.limits.watch(found.identity().pid);
         self.slots.insert(slot, self.processes.len());
         self.processes.push(found);
     }
@@ -87,7 +92,9 @@ impl Recorder {
     pub fn add_process(&mut self, slot: u32, start: Start) {
         let at_ms = self.elapsed_ms();
         self.slots.insert(slot, self.processes.len());
-        self.processes.push(Traced::new(slot, start, at_ms));
+        let mut executed = Traced::new(slot, start, at_ms);
+        executed.group = self.limits.watch(executed.identity().pid);
+        self.processes.push(executed);
     }
 
     /// Where the running process with this pid is.
@@ -101,7 +108,9 @@ impl Recorder {
         let at_ms = self.elapsed_ms();
         self.slots.insert(event.header.slot, self.processes.len());
         let parent_row = parent.and_then(|index| self.processes.get(index));
-        let forked = Traced::forked(event, parent_row, parent, at_ms);
+        let group = parent_row.and_then(|parent| parent.group.clone());
+        let mut forked = Traced::forked(event, parent_row, parent, at_ms);
+        forked.group = group;
         self.processes.push(forked);
     }
 
@@ -165,11 +174,29 @@ impl Recorder {
                 if matches!(event.what, lifecycle::FORKED | lifecycle::VFORKED) {
                     self.add_forked(&event);
                 }
+                self.note_end(&event);
                 return Some(event);
             }
             None => self.undecodable += 1,
         }
         None
+    }
+
+    /// Notes what a record tells of the end of a process. It may come after the process was found gone.
+    fn note_end(&mut self, event: &Lifecycle) {
+        let slot = event.header.slot;
+        let since_ms = monotonic_ns().saturating_sub(event.header.time_ns) / 1_000_000;
+        let at_ms = self.elapsed_ms().saturating_sub(since_ms);
+        let Some(process) = self.slots.get(&slot).and_then(|&index| self.processes.get_mut(index)) else { return };
+        match event.what {
+            lifecycle::ENDED => process.last_thread_ended(at_ms, event),
+            lifecycle::SIGNALLED => process.signalled(event),
+            // At once: a service manager removes the group of a service that has ended.
+            lifecycle::OOM_VICTIM => {
+                process.chosen_by_oom_killer(self.limits.blame(event.header.pid, process.group.as_deref()))
+            }
+            _ => {}
+        }
     }
 
     /// Tells the kernel side which code is mapped into the processes, so that it can walk native frames: at first, and
@@ -201,6 +228,12 @@ impl Recorder {
         let by_slot = live_and_allocated(&sums);
         for (index, process) in self.processes.iter_mut().enumerate().filter(|(_, process)| process.is_running()) {
             process.read_vitals();
+            // One that has ended in this moment may have left its pid to another.
+            if process.is_running()
+                && let Some(path) = self.limits.watch(process.identity().pid)
+            {
+                process.group = Some(path);
+            }
             let (live, allocated) = by_slot.get(&process.slot).copied().unwrap_or_default();
             let rss = process.info.rss_end;
             let index = u32::try_from(index).unwrap_or(u32::MAX);
@@ -209,10 +242,12 @@ impl Recorder {
             progress.live += live;
             progress.processes += 1;
         }
+        self.limits.read();
         Ok(progress)
     }
 
-    /// Reads the headers of all pools opened during the trace, in the processes that are still there.
+    /// Reads the headers of all pools opened during the trace, in the processes that are still there, and takes what
+    /// the kernel side has read in those that have ended.
     pub fn read_pools(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
         let pools: Vec<(BlockKey, Pool)> = kernel.pools()?;
         let at_ms = self.elapsed_ms();
@@ -220,8 +255,12 @@ impl Recorder {
         for pool in pools {
             by_slot.entry(pool.0.slot()).or_default().push(pool);
         }
-        for process in self.processes.iter_mut().filter(|process| process.is_running()) {
-            process.read_pools(by_slot.get(&process.slot).map_or(&[], Vec::as_slice), at_ms);
+        for process in &mut self.processes {
+            let own = by_slot.get(&process.slot).map_or(&[][..], Vec::as_slice);
+            if process.is_running() {
+                process.read_pools(own, at_ms);
+            }
+            process.take_end_reading(own);
         }
         Ok(())
     }
@@ -243,14 +282,19 @@ impl Recorder {
         let (blocks, opened) = self.block_rows(&sums);
         let readings = Readings {
             trace: Trace { duration_ms: self.elapsed_ms(), complete, ..self.trace.clone() },
-            processes: self.processes.iter().map(|process| process.info.clone()).collect(),
+            processes: self.processes.iter().map(|process| process.row(self.elapsed_ms())).collect(),
             blocks,
             pools: self.pool_rows(&opened),
             mappings: self.mapping_rows(),
             timeline: self.timeline.points().to_vec(),
-            quality: self.quality_now(&counters),
+            quality: self.quality_now(kernel, &counters),
         };
         Ok(self.builder.snapshot(readings))
+    }
+
+    /// The profile as of the last snapshot.
+    pub fn profile(&self) -> &Profile {
+        self.builder.profile()
     }
 
     /// Milliseconds since the trace started.
@@ -327,7 +371,7 @@ impl Recorder {
         rows
     }
 
-    fn quality_now(&self, counters: &[u64]) -> Quality {
+    fn quality_now(&self, kernel: &Kernel, counters: &[u64]) -> Quality {
         let value = |counter: Counter| counters[counter as usize];
         let mut quality = self.quality.clone();
         quality.counts = quality::counts(value);
@@ -338,8 +382,9 @@ impl Recorder {
             quality.cost_of(value(Counter::EntryHits), value(Counter::ReturnHits), value(Counter::BodyNanos));
         // While one of them runs, the readings of those that have ended are not what the report ranks.
         let all_ended = !self.processes.iter().any(Traced::is_running);
-        let oldest = self.processes.iter().filter(|_| all_ended).filter_map(Traced::pools_age_at_end).max();
-        quality.pools_read_before_end_ms = oldest.map(|at| self.elapsed_ms().saturating_sub(at));
+        let ages = self.processes.iter().filter_map(|process| process.pools_read_before_end_ms(self.elapsed_ms()));
+        quality.pools_read_before_end_ms = ages.max().filter(|_| all_ended);
+        quality.tells_oom_kills = Some(kernel.kill_watch().oom_killer);
         quality
     }
 

@@ -4,7 +4,8 @@ use super::{Format, Ledger, Options, RenderError, Value, render};
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::quality::{Count, CountClass, Quality, counts};
 use crate::profile::{
-    BlockRow, End, FrameId, FrameKind, MappingOrigin, MappingRow, PoolRow, Process, Profile, StackId, Trace,
+    BlockRow, End, FrameId, FrameKind, KilledBy, MappingOrigin, MappingRow, MemoryLimit, PoolRow, Process, Profile,
+    StackId, Trace,
 };
 use profiler_common::counter::Counter;
 
@@ -161,6 +162,7 @@ fn shop_quality() -> Quality {
         attach_ms: 37,
         links: "uprobe_multi with sessions".to_owned(),
         pools_read_before_end_ms: None,
+        tells_oom_kills: Some(true),
     }
 }
 
@@ -283,6 +285,10 @@ fn workers() -> Profile {
     };
     let killed = Process {
         end: End::Killed(9),
+        killed_by: Some(KilledBy::OomKiller {
+            limits_known: true,
+            limits: vec![MemoryLimit { cgroup: "/shop.slice/web".to_owned(), bytes: 512 * MIB }],
+        }),
         ended_at_ms: Some(11_800),
         pss_end: 0,
         uss_end: 0,

@@ -18,11 +18,11 @@ use crate::exit::{Exit, Failure};
 use crate::kernel::unwind::NativeLimits;
 use crate::kernel::{Kernel, LinkKind, Settings};
 use crate::output;
-use crate::profile::Profile;
+use crate::process::oom_score;
 use crate::render::{self, Format};
 use crate::terminal::{self, Stream};
 
-use record::Recording;
+use record::{Finished, Recording};
 use target::Roots;
 
 /// Record which code allocates, keeps and gives back memory, and report it.
@@ -99,6 +99,8 @@ async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
     let mut kernel = Kernel::load(settings).map_err(Failure::cannot_observe)?;
     kernel.attach_tracepoints().map_err(Failure::cannot_observe)?;
     let roots = Roots::open(args, &mut kernel)?;
+    // Only now: a launched program is not to inherit it.
+    oom_score::spare_this_process();
     let path = args.output.clone().unwrap_or_else(|| default_path(&roots));
     output::check_writable(&path).map_err(Failure::usage)?;
     let mut recording = Recording::start(args, kernel, roots, &path)?;
@@ -106,9 +108,10 @@ async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
     recording.finish_writing().await?;
     let finished = recording.finish(end)?;
     if !args.quiet {
-        show(&finished.profile, &path, finished.launched)?;
+        show(&finished, &path)?;
     }
-    Ok(finished.exit)
+    // Last: what was recorded is shown even if it could not be kept.
+    finished.unwritten.map_or(Ok(finished.exit), |error| Err(Failure::usage(error)))
 }
 
 fn default_path(roots: &Roots) -> PathBuf {
@@ -117,9 +120,13 @@ fn default_path(roots: &Roots) -> PathBuf {
 }
 
 /// The report goes to standard output; beside a launched program's own output, to standard error.
-fn show(profile: &Profile, path: &Path, launched: bool) -> Result<(), Failure> {
-    let stream = if launched { Stream::Error } else { Stream::Output };
-    let text = render::render(profile, Format::Text, &terminal::options(stream)).map_err(Failure::cannot_observe)?;
+fn show(finished: &Finished, path: &Path) -> Result<(), Failure> {
+    let stream = if finished.launched { Stream::Error } else { Stream::Output };
+    let options = terminal::options(stream);
+    let text = render::render(&finished.profile, Format::Text, &options).map_err(Failure::cannot_observe)?;
+    if finished.unwritten.is_some() {
+        return terminal::print(stream, &text);
+    }
     let shown = path.display();
     let next =
         format!("\nProfile: {shown}\nFlamegraph: pyalloc report {shown} --format flamegraph -o flamegraph.svg\n");

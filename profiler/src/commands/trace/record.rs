@@ -19,7 +19,7 @@ use super::target::{Roots, Target};
 use super::tree::{Tree, descendants};
 use crate::exit::{Exit, Failure};
 use crate::kernel::{Kernel, Ring};
-use crate::output;
+use crate::output::{self, WriteError};
 use crate::process::Pid;
 use crate::process::launch::{Fate, Launched};
 use crate::profile::{self, Profile, Trace, file};
@@ -53,13 +53,17 @@ pub struct Recording {
     ready: Option<PathBuf>,
     progress: Progress,
     /// The write under way: forks are not to wait for a disk.
-    writing: Option<JoinHandle<Result<(), output::WriteError>>>,
+    writing: Option<JoinHandle<Result<(), WriteError>>>,
+    /// The last copy could not be written, and the user was told so.
+    unwritten: bool,
 }
 
 /// What is left of a recording.
 pub struct Finished {
     /// The profile, as written.
     pub profile: Profile,
+    /// Why it could not be written.
+    pub unwritten: Option<WriteError>,
     /// The exit code: a launched program's own.
     pub exit: Exit,
     /// The program was launched.
@@ -81,6 +85,7 @@ impl Recording {
         let began = Instant::now();
         for target in targets {
             let (pid, many) = (target.identity.pid, found.len() > 1);
+            let target = target.with_shared_limit();
             // One of many may end while the others are attached to.
             match tree.add(&mut kernel, &mut recorder, target, hold) {
                 Err(_) if many && !Path::new(&format!("/proc/{pid}")).exists() => {}
@@ -109,6 +114,7 @@ impl Recording {
             ready,
             progress,
             writing: None,
+            unwritten: false,
         };
         if follow != 0 {
             recording.catch_up(&found)?;
@@ -139,7 +145,7 @@ impl Recording {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut written = Instant::now();
-        self.write(false)?;
+        self.write(false)?.map_err(Failure::usage)?;
         self.say_ready()?;
         loop {
             tokio::select! {
@@ -204,13 +210,14 @@ impl Recording {
             Some(Fate::Killed(signal)) => self.recorder.set_end(FIRST, profile::End::Killed(signal)),
             _ => {}
         }
-        let profile = self.write(true)?;
+        let unwritten = self.write(true)?.err();
+        let profile = self.recorder.profile().clone();
         let exit = match fate {
             Some(Fate::Exited(code)) => Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)),
             Some(Fate::Killed(signal)) => Exit::Program(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
             _ => Exit::Fine,
         };
-        Ok(Finished { profile, exit, launched: self.launched.is_some() })
+        Ok(Finished { profile, unwritten, exit, launched: self.launched.is_some() })
     }
 
     /// Takes every record there is and acts on it; the end if one of them is.
@@ -252,10 +259,18 @@ impl Recording {
         Ok(())
     }
 
-    /// Waits for the write under way.
+    /// Waits for the write under way. One that failed ends nothing: the copy before is still there, and the next is
+    /// tried in its turn.
     pub async fn finish_writing(&mut self) -> Result<(), Failure> {
         let Some(writing) = self.writing.take() else { return Ok(()) };
-        writing.await.map_err(Failure::cannot_observe)?.map_err(Failure::usage)
+        let written = writing.await.map_err(Failure::cannot_observe)?;
+        match &written {
+            Ok(()) if self.unwritten => self.progress.say(&format!("{} is written again", self.path.display())),
+            Err(error) if !self.unwritten => self.progress.say(&format!("{error}; the trace goes on, and tries again")),
+            _ => {}
+        }
+        self.unwritten = written.is_err();
+        Ok(())
     }
 
     /// Reads the pools and what is shared, unless the last time took so long that it is too early. The report says how
@@ -273,14 +288,13 @@ impl Recording {
         Ok(())
     }
 
-    /// Writes the profile as it is now.
-    fn write(&mut self, complete: bool) -> Result<Profile, Failure> {
+    /// Writes the profile as it is now; the inner error is that of the file.
+    fn write(&mut self, complete: bool) -> Result<Result<(), WriteError>, Failure> {
         if !complete {
             self.read_processes()?;
         }
         let profile = self.recorder.snapshot(&self.kernel, complete).map_err(Failure::cannot_observe)?;
-        file::write(&self.path, profile, output::sudo_owner()).map_err(Failure::usage)?;
-        Ok(profile.clone())
+        Ok(file::write(&self.path, profile, output::sudo_owner()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! How good the trace is: what was lost or is unknown, and what it cost.
 
-use crate::profile::Profile;
 use crate::profile::quality::{Count, CountClass, Quality};
+use crate::profile::{End, Process, Profile};
 use crate::render::page::{Page, words};
 use crate::render::sanitize;
 use crate::render::units::{count, counted, share, time_ms, time_us};
@@ -12,8 +12,11 @@ pub(super) fn write(page: &mut Page, profile: &Profile) {
     write_seen(page, quality);
     write_losses(page, quality);
     write_gaps(page, profile);
-    if let Some(ms) = quality.pools_read_before_end_ms.filter(|_| !profile.pools.is_empty()) {
-        page.fact("small objects", &format!("read {} before the end: the last changes are missing", time_ms(ms)));
+    write_old_readings(page, profile);
+    let killed = |process: &Process| matches!(process.end, End::Killed(_));
+    if quality.tells_oom_kills == Some(false) && profile.processes.iter().any(killed) {
+        let reason = "this kernel does not tell which processes its OOM killer chooses: a SIGKILL may have been its";
+        page.fact("killed by", reason);
     }
     write_cost(page, profile);
 }
@@ -58,6 +61,23 @@ fn write_loss(page: &mut Page, class: &str, loss: &Count) {
     page.pieces(&first, 28, &words(&sanitize::name(&loss.meaning, 400)));
 }
 
+/// How old the small objects of ended processes are, where they could not be read at the end.
+fn write_old_readings(page: &mut Page, profile: &Profile) {
+    let missing = "what changed after it is missing";
+    if let Some(ms) = profile.quality.pools_read_before_end_ms.filter(|_| !profile.pools.is_empty()) {
+        page.fact("small objects", &format!("last read {} before the end: {missing}", time_ms(ms)));
+        return;
+    }
+    let has_pools = |index: u32| profile.pools.iter().any(|row| row.process == index);
+    let old = (0..).zip(&profile.processes).filter(|(index, _)| has_pools(*index));
+    let ages: Vec<u64> = old.filter_map(|(_, process)| process.pools_read_before_end_ms).collect();
+    if let Some(oldest) = ages.iter().max() {
+        let ended = counted(ages.len() as u64, "process");
+        let text = format!("of {ended} that ended: last read up to {} before that; {missing}", time_ms(*oldest));
+        page.fact("small objects", &text);
+    }
+}
+
 /// How long the processes that came during the trace ran without probes.
 fn write_gaps(page: &mut Page, profile: &Profile) {
     let came = profile.processes.iter().filter(|process| process.seen_at_ms > 0 || process.unprobed_us > 0);
@@ -89,12 +109,14 @@ fn write_cost(page: &mut Page, profile: &Profile) {
         0 => "the cost of a probe hit could not be measured".to_owned(),
         ns => format!("estimated at {} ns a probe hit, measured on this machine", count(ns)),
     };
-    let of_target = share(quality.target_cost_ms, quality.target_cpu_ms);
-    let target = format!(
-        "about {} of its {} of CPU time, {of_target}; {hit}",
-        time_ms(quality.target_cost_ms),
-        time_ms(quality.target_cpu_ms)
-    );
+    let cost = time_ms(quality.target_cost_ms);
+    // Of a process that was killed the last CPU time read may be far too small.
+    let target = match quality.target_cpu_ms {
+        cpu if cpu < quality.target_cost_ms => format!("about {cost} of CPU time; {hit}"),
+        cpu => {
+            format!("about {cost} of its {} of CPU time, {}; {hit}", time_ms(cpu), share(quality.target_cost_ms, cpu))
+        }
+    };
     page.fact("cost: target", &target);
     let links = if quality.links.is_empty() { "unknown links" } else { &quality.links };
     let time = if quality.attach_ms == 0 { "less than 1 ms".to_owned() } else { time_ms(quality.attach_ms) };
