@@ -26,7 +26,9 @@ cargo xtask TASK
   test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
   ci           what CI runs: format, lints, tests
   bench        what tracing costs, as ratios; --pairs N for more than 5 pairs of runs;
-               `bench soak`: what pyalloc itself takes over three minutes
+               `bench soak`: what pyalloc itself takes over three minutes;
+               `bench scale [--only KIND]`: what it takes for much of everything, and what it loses;
+               `bench bystander`: what processes pay that are not traced, and traced ones for each other
   help         this text
 
 Tracing needs root: demo, test and bench use sudo where they are not run as root.
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["ci"] => ci::run(),
         ["bench", ref options @ ..] => bench::run(options),
+        [bench::bystander::TASK] => bench::bystander::serve(),
         ["help" | "--help" | "-h"] => help(),
         _ => {
             eprint!("{HELP}");
