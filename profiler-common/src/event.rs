@@ -223,6 +223,8 @@ pub mod lifecycle {
     pub const FORKED: u32 = 6;
     /// As FORKED, and it runs in its parent's memory until it executes a program (vfork).
     pub const VFORKED: u32 = 7;
+    /// A process was forked that is not to be traced: pid in the header is its own, slot its parent's.
+    pub const LEFT_ALONE: u32 = 8;
 }
 
 /// Something happened to a process.

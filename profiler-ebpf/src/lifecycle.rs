@@ -26,6 +26,16 @@ static TGID_OFFSET: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static MM_OFFSET: Global<u64> = Global::new(0);
 
+/// Offset of `signal` in `task_struct`, likewise.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+static SIGNAL_OFFSET: Global<u64> = Global::new(0);
+
+/// Offset of `live` in `signal_struct`, likewise: how many threads of the process run.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+static LIVE_OFFSET: Global<u64> = Global::new(0);
+
 const SIGSTOP: u32 = 19;
 
 /// The running thread ends.
@@ -41,7 +51,18 @@ pub fn try_exit(ctx: &BtfTracePointContext) -> i32 {
         debug!(ctx, "process {} ends", current.pid);
         send(config.slot, current, lifecycle::EXITED, exit_code());
     }
+    // Its pid may be another process's before userspace looks.
+    if is_last_thread() {
+        process::forget(current.pid);
+    }
     0
+}
+
+/// Whether no other thread of the running one's process is left. The kernel has taken it off the count by now.
+fn is_last_thread() -> bool {
+    // SAFETY: the helper has no preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    field_u32(field_u64(task, SIGNAL_OFFSET.load()), LIVE_OFFSET.load()) == 0
 }
 
 /// The running thread made a thread or a process: `sched_process_fork(parent, child)`.
@@ -49,13 +70,16 @@ pub fn try_exit(ctx: &BtfTracePointContext) -> i32 {
 pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
     let current = process::current();
     let Some(parent) = process::config(current.pid) else { return 0 };
-    if parent.flags & process_flags::FOLLOW == 0 {
-        return 0;
-    }
     let child = ctx.arg::<*const u8>(1) as u64;
     let pid = field_u32(child, TGID_OFFSET.load());
     // A thread has its parent's tgid.
     if pid == current.pid || pid == 0 {
+        return 0;
+    }
+    if parent.flags & process_flags::FOLLOW == 0 {
+        if !shares_memory(child) {
+            send(parent.slot, Current { pid, tid: pid }, lifecycle::LEFT_ALONE, 0);
+        }
         return 0;
     }
     let Some(slot) = process::next_slot() else {

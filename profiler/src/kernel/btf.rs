@@ -21,6 +21,10 @@ pub struct Offsets {
     pub tgid: u64,
     /// `task_struct.mm`.
     pub mm: u64,
+    /// `task_struct.signal`.
+    pub signal: u64,
+    /// `signal_struct.live`.
+    pub live: u64,
 }
 
 /// The running kernel's type information. Read once: its megabytes come in pieces of a page.
@@ -50,7 +54,9 @@ impl Vmlinux {
         let exit_code = field("task_struct", "exit_code", "task_struct.exit_code")?;
         let tgid = field("task_struct", "tgid", "task_struct.tgid")?;
         let mm = field("task_struct", "mm", "task_struct.mm")?;
-        Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm })
+        let signal = field("task_struct", "signal", "task_struct.signal")?;
+        let live = field("signal_struct", "live", "signal_struct.live")?;
+        Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm, signal, live })
     }
 
     /// The id of a kernel function, for calls of kfuncs.

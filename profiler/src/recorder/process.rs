@@ -15,6 +15,9 @@ use crate::profile;
 use crate::python::layout::Layout;
 use crate::python::pool::{self, HEADER_BYTES};
 
+/// Longer than the ring is left unread.
+const SETTLING_MS: u64 = 1000;
+
 /// What is known of a process when its trace starts.
 pub struct Start {
     /// Who it is.
@@ -117,6 +120,8 @@ pub struct Traced {
     vitals: Vitals,
     pools_read_ms: Option<u64>,
     gone: bool,
+    /// Its rows are made: see [`super::ended`].
+    pub settled: bool,
 }
 
 impl Traced {
@@ -152,6 +157,7 @@ impl Traced {
             vitals,
             pools_read_ms: None,
             gone: false,
+            settled: false,
         }
     }
 
@@ -216,8 +222,22 @@ impl Traced {
         if !matches!(end, profile::End::Detached) {
             self.info.ended_at_ms = Some(at_ms);
             self.gone = true;
+            // A trace may see very many processes, and each descriptor is one of a limited number.
+            self.memory = None;
         }
         self.info.end = end;
+    }
+
+    /// Its rows are made: what they were made from goes.
+    pub fn settle(&mut self) {
+        self.settled = true;
+        self.mappings = MappingLedger::default();
+        self.pools = HashMap::new();
+    }
+
+    /// Whether it ended so long ago that all its records have come.
+    pub fn has_settled(&self, now_ms: u64) -> bool {
+        !self.settled && self.info.ended_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= SETTLING_MS)
     }
 
     /// False once it has ended.
