@@ -230,6 +230,8 @@ pub mod lifecycle {
     pub const OOM_VICTIM: u32 = 9;
     /// A deadly signal was sent to the process: `code` is its number, `sender` and `name` tell by whom.
     pub const SIGNALLED: u32 = 10;
+    /// A process was forked that is not to be traced: pid in the header is its own, slot its parent's.
+    pub const LEFT_ALONE: u32 = 11;
 }
 
 /// Bytes of a thread's name (TASK_COMM_LEN).

@@ -33,7 +33,7 @@ static MM_OFFSET: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static SIGNAL_OFFSET: Global<u64> = Global::new(0);
 
-/// Offset of `live`, the number of threads that have not ended, in `signal_struct`, likewise.
+/// Offset of `live` in `signal_struct`, likewise: how many threads of the process run.
 // SAFETY: as above.
 #[unsafe(no_mangle)]
 static LIVE_OFFSET: Global<u64> = Global::new(0);
@@ -83,11 +83,13 @@ pub fn try_exit(ctx: &BtfTracePointContext) -> i32 {
             pool::read_all(config.slot);
         }
         send_with_rss(config.slot, current, lifecycle::ENDED, u32::from(read), if read { rss() } else { 0 });
+        // Its pid may be another process's before userspace looks.
+        process::forget(current.pid);
     }
     0
 }
 
-/// Whether no other thread of the running process is left.
+/// Whether no other thread of the running one's process is left. The kernel has taken it off the count by now.
 fn is_last_thread() -> bool {
     // SAFETY: the helper has no preconditions.
     let task = unsafe { bpf_get_current_task() };
@@ -163,9 +165,6 @@ fn argument(ctx: &BtfTracePointContext, index: u64) -> u64 {
 pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
     let current = process::current();
     let Some(parent) = process::config(current.pid) else { return 0 };
-    if parent.flags & process_flags::FOLLOW == 0 {
-        return 0;
-    }
     let child = ctx.arg::<*const u8>(1) as u64;
     let kernel_pid = field_u32(child, TGID_OFFSET.load());
     // A thread has its parent's tgid.
@@ -174,6 +173,12 @@ pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
     }
     let pid = namespace::pid_of(child, kernel_pid);
     if pid == 0 {
+        return 0;
+    }
+    if parent.flags & process_flags::FOLLOW == 0 {
+        if !shares_memory(child) {
+            send(parent.slot, Current { pid, tid: pid }, lifecycle::LEFT_ALONE, 0);
+        }
         return 0;
     }
     let Some(slot) = process::next_slot() else {

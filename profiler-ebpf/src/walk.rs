@@ -16,8 +16,8 @@ use crate::{code, counters};
 #[unsafe(no_mangle)]
 static FSBASE_OFFSET: Global<u64> = Global::new(0);
 
-/// Frames looked at in one walk: those shown and the interpreter's own between them.
-const MAX_STEPS: usize = MAX_FRAMES + 64;
+/// Frames looked at in one walk: those shown and the interpreter's own between them, one wherever C code called Python.
+const MAX_STEPS: usize = 2 * MAX_FRAMES;
 
 /// Bytes of a frame that are read at the most: `Thread::frame`.
 const FRAME_BYTES: u32 = 128;

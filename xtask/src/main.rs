@@ -27,7 +27,9 @@ cargo xtask TASK
   test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
   ci           what CI runs: format, lints, tests
   bench        what tracing costs, as ratios; --pairs N for more than 5 pairs of runs;
-               `bench soak`: what pyalloc itself takes over three minutes
+               `bench soak`: what pyalloc itself takes over three minutes;
+               `bench scale [--only KIND]`: what it takes for much of everything, and what it loses;
+               `bench bystander`: what processes pay that are not traced, and traced ones for each other
   survive      kills a traced program 50 times, by SIGKILL and by a control group's limit, and prints what is left
                of it; --repeats N for another number
   help         this text
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["bench", ref options @ ..] => bench::run(options),
         ["survive", ref options @ ..] => survive::run(options),
+        [bench::bystander::TASK] => bench::bystander::serve(),
         ["help" | "--help" | "-h"] => help(),
         _ => {
             eprint!("{HELP}");

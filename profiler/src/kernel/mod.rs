@@ -13,10 +13,11 @@ pub mod release;
 pub mod ring;
 pub mod site;
 mod sums;
+mod sweep;
 mod sys;
 pub mod unwind;
 
-use std::collections::HashMap as StdHashMap;
+use std::collections::{HashMap as StdHashMap, HashSet as StdHashSet};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::programs::BtfTracePoint;
@@ -124,6 +125,7 @@ pub struct Kernel {
     codes: aya::maps::HashMap<aya::maps::MapData, u64, u64>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
     sums: sums::Sums,
+    sweeper: sweep::Sweeper,
     ring: Option<Ring>,
     native: unwind::NativeMaps,
     said: Option<log::Said>,
@@ -168,6 +170,8 @@ impl Kernel {
         let programs::Loaded { probes: programs, idle } =
             programs::Programs::load(object::BYTES, &map_fds(&ebpf), &btf, settings.links)?;
         let said = if settings.verbose { log::Said::listen(&mut ebpf) } else { None };
+        // Before CODES is taken out of the loaded object.
+        let sweeper = sweep::Sweeper::new(&mut ebpf)?;
         let processes = maps::hash_map(&mut ebpf, "PROCESSES")?;
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
@@ -184,6 +188,7 @@ impl Kernel {
             codes,
             counters,
             sums,
+            sweeper,
             ring,
             native,
             said,
@@ -261,9 +266,14 @@ impl Kernel {
     }
 
     /// Makes the programs ignore a process; its probes stay until they are detached.
-    pub fn forget_process(&mut self, pid: Pid) {
-        // It may have gone by itself: then there is nothing to remove.
-        let _ = self.processes.remove(&pid.0);
+    ///
+    /// One that ends is forgotten by the kernel side, and its pid may be a newly forked one's by now: that has another
+    /// slot.
+    pub fn forget_process(&mut self, pid: Pid, slot: u32) {
+        if self.processes.get(&pid.0, 0).is_ok_and(|known| known.0.slot == slot) {
+            // It may have gone by itself: then there is nothing to remove.
+            let _ = self.processes.remove(&pid.0);
+        }
     }
 
     /// Attaches probes to one process, and sees to it that they are in its memory.
@@ -276,6 +286,16 @@ impl Kernel {
             return Err(KernelError::NotReached { pid, name, path });
         }
         self.links.add(pid, made);
+        Ok(())
+    }
+
+    /// Takes the breakpoints out of a process that got them with its parent's memory and is not traced.
+    ///
+    /// The kernel leaves them there as long as the parent's links are, and the process would trap at each for nothing.
+    /// When a link goes, it looks at every process that has the file mapped, and takes out what no link is for.
+    pub fn free_from_probes(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
+        self.attach(pid, points)?;
+        self.detach_process(pid);
         Ok(())
     }
 
@@ -313,6 +333,21 @@ impl Kernel {
     /// Whether a code object's address still belongs to a serial: false once it has died.
     pub fn code_is_current(&self, slot: u32, address: u64, serial: u64) -> bool {
         self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current == serial)
+    }
+
+    /// The serials of all code objects that are alive, as far as they stood in a stack.
+    pub fn live_serials(&self) -> Result<StdHashSet<u64>, KernelError> {
+        self.sweeper.live_serials()
+    }
+
+    /// Has what a process left in the maps taken out, when it has ended and what is to be known of it is known.
+    pub fn clear_slot(&mut self, slot: u32) {
+        self.sweeper.add(slot);
+    }
+
+    /// Goes on with [`Self::clear_slot`] for some milliseconds; the numbers of stacks that may be given anew from now on.
+    pub fn sweep(&mut self) -> Result<Vec<u64>, KernelError> {
+        self.sweeper.turn(&self.sums)
     }
 
     /// The sums of every stack, by number.

@@ -112,7 +112,8 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
         Counter::BlockMapFull => (
             "block_map_full",
             Dropped,
-            "allocations lost because too many blocks were live at once; surviving bytes are too low by them",
+            "allocations lost because more blocks were live at once than --max-live-blocks allows; all sums are too low by \
+             them",
         ),
         Counter::StackMapFull => (
             "stack_map_full",

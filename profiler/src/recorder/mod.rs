@@ -1,5 +1,6 @@
 //! The recorder joins the stages: events and map readings in, a profile out. It owns every table of ids.
 
+mod ended;
 mod limits;
 mod process;
 mod stacks;
@@ -21,6 +22,7 @@ use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
 use crate::profile::{BlockRow, End, MappingRow, PoolRow, Profile, TimelinePoint, Trace};
 use crate::symbol::Source;
+use ended::Ended;
 use limits::Limits;
 use stacks::{Names, Stacks};
 
@@ -41,6 +43,20 @@ pub struct Recorder {
     homeless: u64,
     /// Slots whose sums mean nothing any more.
     discarded: HashSet<u32>,
+    /// Of these, those whose room has not been given to others yet.
+    to_clear: HashSet<u32>,
+    ended: Ended,
+    dead_codes: DeadCodes,
+}
+
+/// Code objects that have died, and will be forgotten when every stack that has them has come.
+#[derive(Default)]
+struct DeadCodes {
+    serials: HashSet<u64>,
+    /// Readings since they were found dead.
+    waited: u32,
+    /// How many were alive then.
+    alive: usize,
 }
 
 /// What a running trace shows.
@@ -75,6 +91,9 @@ impl Recorder {
             undecodable: 0,
             homeless: 0,
             discarded: HashSet::new(),
+            to_clear: HashSet::new(),
+            ended: Ended::default(),
+            dead_codes: DeadCodes::default(),
         }
     }
 
@@ -119,6 +138,7 @@ impl Recorder {
     pub fn re_slot(&mut self, old: u32, new: u32) {
         if let Some(index) = self.slots.remove(&old) {
             self.discarded.insert(old);
+            self.to_clear.insert(old);
             self.slots.insert(new, index);
             if let Some(process) = self.processes.get_mut(index) {
                 process.executed(new);
@@ -214,6 +234,70 @@ impl Recorder {
         Ok(())
     }
 
+    /// Makes room where processes have ended and code has died, a little at each call.
+    pub fn make_room(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        let discarded = std::mem::take(&mut self.to_clear);
+        self.stacks.give_up_on(&discarded, &mut self.names, &mut self.builder);
+        discarded.into_iter().for_each(|slot| kernel.clear_slot(slot));
+        self.settle_ended(kernel)?;
+        self.stacks.forget(&kernel.sweep()?);
+        self.forget_codes(kernel)
+    }
+
+    /// Makes the rows of processes that have ended. Those with running children wait: a child's frees of what it
+    /// inherited are told by its parent's blocks.
+    fn settle_ended(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        let now = self.elapsed_ms();
+        let running = self.processes.iter().filter(|process| process.is_running());
+        let parents: HashSet<u32> = running.filter_map(|process| process.info.parent).collect();
+        let settled = |(index, process): &(usize, &mut Traced)| {
+            process.has_settled(now) && !u32::try_from(*index).is_ok_and(|index| parents.contains(&index))
+        };
+        let settling = self.processes.iter_mut().enumerate().filter(settled);
+        let slots: HashSet<u32> = settling.map(|(_, process)| process.slot).collect();
+        if slots.is_empty() {
+            return Ok(());
+        }
+        self.stacks.give_up_on(&slots, &mut self.names, &mut self.builder);
+        let sums: Vec<_> = kernel.stacks()?.into_iter().filter(|(_, sums)| slots.contains(&sums.slot)).collect();
+        let (blocks, opened) = self.block_rows(&sums);
+        let rows =
+            Ended { blocks, pools: self.pool_rows(&opened), mappings: self.mapping_rows(|slot| slots.contains(&slot)) };
+        self.ended.add(rows, &mut self.builder);
+        for slot in slots {
+            if let Some(process) = self.process_mut(slot) {
+                process.settle();
+            }
+            kernel.clear_slot(slot);
+        }
+        Ok(())
+    }
+
+    /// Forgets code objects that have died, when there are more of them than are alive.
+    fn forget_codes(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
+        /// So many may be dead without anyone minding.
+        const DEAD: usize = 1 << 14;
+        /// Readings after which every stack with a code object that was dead at the first has been named.
+        const READINGS: u32 = stacks::PATIENCE + 2;
+        let dead = &mut self.dead_codes;
+        if dead.serials.is_empty() {
+            if self.names.codes.len() > 2 * dead.alive + DEAD {
+                let alive = kernel.live_serials()?;
+                dead.alive = alive.len();
+                dead.waited = 0;
+                dead.serials = self.names.codes.serials().filter(|serial| !alive.contains(serial)).collect();
+            }
+            return Ok(());
+        }
+        dead.waited += 1;
+        if dead.waited >= READINGS {
+            let serials = std::mem::take(&mut dead.serials);
+            self.stacks.forget_codes(&serials);
+            self.names.codes.forget(&serials);
+        }
+        Ok(())
+    }
+
     /// Reads the processes and the kernel's sums once: a point of the timeline, and what the user is shown.
     pub fn sample(&mut self, kernel: &Kernel) -> Result<Progress, KernelError> {
         self.stacks.settle(&mut self.names, &mut self.builder);
@@ -279,13 +363,20 @@ impl Recorder {
         }
         let sums = kernel.stacks()?;
         let counters = kernel.counters()?;
-        let (blocks, opened) = self.block_rows(&sums);
+        let (mut blocks, opened) = self.block_rows(&sums);
+        let (mut pools, mut mappings) = (self.pool_rows(&opened), self.mapping_rows(|_| true));
+        blocks.extend_from_slice(&self.ended.blocks);
+        pools.extend_from_slice(&self.ended.pools);
+        mappings.extend_from_slice(&self.ended.mappings);
+        blocks.sort_by_key(|row| (row.process, row.stack));
+        pools.sort_by_key(|row| (row.process, row.stack));
+        mappings.sort_by_key(|row| (row.process, row.stack, row.origin));
         let readings = Readings {
             trace: Trace { duration_ms: self.elapsed_ms(), complete, ..self.trace.clone() },
             processes: self.processes.iter().map(|process| process.row(self.elapsed_ms())).collect(),
             blocks,
-            pools: self.pool_rows(&opened),
-            mappings: self.mapping_rows(),
+            pools,
+            mappings,
             timeline: self.timeline.points().to_vec(),
             quality: self.quality_now(kernel, &counters),
         };
@@ -311,6 +402,9 @@ impl Recorder {
                 self.homeless += u64::from(!self.discarded.contains(&sums.slot));
                 continue;
             };
+            if self.processes.get(process as usize).is_some_and(|process| process.settled) {
+                continue;
+            }
             if sums.pools_opened > 0 {
                 opened.insert((sums.slot, *key), sums.pools_opened);
             }
@@ -330,7 +424,6 @@ impl Recorder {
                 peak_space: sums.peak_space,
             });
         }
-        rows.sort_by_key(|row| (row.process, row.stack));
         (rows, opened)
     }
 
@@ -348,13 +441,12 @@ impl Recorder {
                 inuse_space: live.space,
             });
         }
-        rows.sort_by_key(|row| (row.process, row.stack));
         rows
     }
 
-    fn mapping_rows(&mut self) -> Vec<MappingRow> {
+    fn mapping_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<MappingRow> {
         let mut rows = Vec::new();
-        for (slot, process) in self.processes.iter().enumerate() {
+        for (slot, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
             for (key, origin, sums) in process.mappings.sums().filter(|(_, _, sums)| sums.alloc_objects > 0) {
                 rows.push(MappingRow {
                     process: u32::try_from(slot).unwrap_or(u32::MAX),
@@ -367,7 +459,6 @@ impl Recorder {
                 });
             }
         }
-        rows.sort_by_key(|row| (row.process, row.stack, row.origin));
         rows
     }
 

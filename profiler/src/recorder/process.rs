@@ -15,6 +15,9 @@ use crate::profile::{self, End, KilledBy};
 use crate::python::layout::Layout;
 use crate::python::pool::{self, HEADER_BYTES, PoolContent};
 
+/// Longer than the ring is left unread.
+const SETTLING_MS: u64 = 1000;
+
 /// What is known of a process when its trace starts.
 pub struct Start {
     /// Who it is.
@@ -128,6 +131,8 @@ pub struct Traced {
     /// When its last thread ended.
     last_thread_ended_ms: Option<u64>,
     gone: bool,
+    /// Its rows are made: see [`super::ended`].
+    pub settled: bool,
 }
 
 /// What the kernel side has read of the pools when the process ended.
@@ -179,6 +184,7 @@ impl Traced {
             signals: HashMap::new(),
             last_thread_ended_ms: None,
             gone: false,
+            settled: false,
         }
     }
 
@@ -243,6 +249,8 @@ impl Traced {
         if !matches!(end, End::Detached) {
             self.info.ended_at_ms = Some(self.last_thread_ended_ms.filter(|_| end != End::Executed).unwrap_or(at_ms));
             self.gone = true;
+            // A trace may see very many processes, and each descriptor is one of a limited number.
+            self.memory = None;
         }
         self.info.end = end;
         self.blame();
@@ -285,6 +293,18 @@ impl Traced {
         let End::Killed(signal) = self.info.end else { return };
         let oom = self.oom.as_ref().filter(|_| signal == SIGKILL);
         self.info.killed_by = oom.or_else(|| self.signals.get(&signal)).cloned();
+    }
+
+    /// Its rows are made: what they were made from goes.
+    pub fn settle(&mut self) {
+        self.settled = true;
+        self.mappings = MappingLedger::default();
+        self.pools = HashMap::new();
+    }
+
+    /// Whether it ended so long ago that all its records have come.
+    pub fn has_settled(&self, now_ms: u64) -> bool {
+        !self.settled && self.info.ended_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= SETTLING_MS)
     }
 
     /// False once it has ended.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal as NixSignal;
 use profiler_common::config::process_flags;
 use profiler_common::event::lifecycle;
@@ -100,6 +101,8 @@ impl Recording {
         if let Some(launched) = &mut launched {
             launched.let_go().map_err(|error| Failure::cannot_observe(format!("cannot start the program: {error}")))?;
         }
+        // After the launch: a program inherits the limit.
+        allow_many_files();
         let progress = Progress::start(args.quiet);
         let (path, ready) = (path.to_owned(), args.ready.clone());
         let mut recording = Self {
@@ -245,6 +248,7 @@ impl Recording {
             return Ok(Some(End::Over));
         }
         let now = self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
+        self.recorder.make_room(&mut self.kernel).map_err(Failure::cannot_observe)?;
         self.progress.update(&now);
         Ok(None)
     }
@@ -311,6 +315,15 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+}
+
+/// A traced process takes some five descriptors, and the usual limit is 1024. What is not granted is not needed yet.
+fn allow_many_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

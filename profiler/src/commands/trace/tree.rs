@@ -96,7 +96,7 @@ impl Tree {
 
     /// The kernel side shall look at none of them any more.
     pub fn forget_all(&self, kernel: &mut Kernel) {
-        self.members.values().for_each(|member| kernel.forget_process(member.identity.pid));
+        self.members.iter().for_each(|(&slot, member)| kernel.forget_process(member.identity.pid, slot));
     }
 
     /// Whether any of them is, or may yet be, Python.
@@ -122,6 +122,13 @@ impl Tree {
             lifecycle::VFORKED => {
                 let identity = identity_of(recorder, slot);
                 self.members.extend(identity.map(|identity| (slot, Member::new(identity, State::Followed))));
+                Ok(())
+            }
+            lifecycle::LEFT_ALONE => {
+                if let Some(Member { state: State::Probed { plan, .. }, .. }) = self.members.get(&slot) {
+                    // A process that has ended by now needs it no more.
+                    let _ = kernel.free_from_probes(Pid(event.header.pid), &plan.points);
+                }
                 Ok(())
             }
             lifecycle::EXECUTED => self.executed(event, kernel, recorder),
@@ -283,9 +290,9 @@ impl Tree {
         }
         let Some(member) = self.members.remove(&slot) else { return };
         recorder.set_end(slot, member.status.map_or(profile::End::Vanished, exit_of));
-        // Its pid may have been given to a new process of ours by now.
+        kernel.forget_process(member.identity.pid, slot);
+        // Its pid may have been given to a new process of ours by now, whose links are under the same.
         if !self.contains(member.identity.pid) {
-            kernel.forget_process(member.identity.pid);
             kernel.detach_process(member.identity.pid);
         }
     }
