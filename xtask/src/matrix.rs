@@ -14,7 +14,7 @@ const BETWEEN: &str = include_str!("matrix/between.md");
 
 /// Fetches interpreters, runs the test on all, and writes `docs/interpreters.md`; fails if one is not right.
 pub fn run() -> Result<()> {
-    interpreters::run()?;
+    interpreters::run_with_packages()?;
     let privilege = Privilege::require("loading BPF programs")?;
     let folder = workspace_root().join("target");
     let (stacks, allocators) = (folder.join("matrix.md"), folder.join("allocators.md"));

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod stale;
+pub mod tracer;
+
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -56,6 +59,15 @@ pub fn minor_version(python: &Path) -> Option<u8> {
     let text = String::from_utf8(output.stdout).expect("python prints text");
     let minor = text.trim().strip_prefix("3 ")?;
     Some(minor.parse().expect("a version"))
+}
+
+/// The packages that were unpacked for an interpreter (`cargo xtask interpreters`).
+pub fn packages(python: &Path) -> Option<PathBuf> {
+    let code = "import sys; print('cp%d%d' % sys.version_info[:2] + ('t' if 't' in sys.abiflags else ''))";
+    let output = Command::new(python).args(["-c", code]).output().expect("python runs");
+    let abi = String::from_utf8(output.stdout).expect("python prints text");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interpreters/packages").join(abi.trim());
+    folder.is_dir().then_some(folder)
 }
 
 /// The interpreters of 3.8 and later, with their minor version.
