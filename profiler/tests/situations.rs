@@ -47,6 +47,7 @@ struct Row {
     right: usize,
     of: usize,
     absent: Vec<(String, String)>,
+    stale: Vec<(u64, u64, u64)>,
     wrong: Vec<String>,
 }
 
@@ -81,6 +82,7 @@ fn compare(profile: &Profile, said: Vec<Said>) -> Row {
                 row.of += 1;
                 let found = stale.found(profile);
                 row.right += usize::from(found.wrong.is_empty());
+                row.stale.push((found.right, found.unknown, stale.rounds));
                 row.wrong.extend(found.wrong);
             }
             Said::Stack { what, size, frames } => groups.entry(as_recorded(frames)).or_default().add(what, size),
@@ -207,19 +209,8 @@ fn natives(folder: &Path) -> PathBuf {
     library
 }
 
-/// Without the whole matrix: one of each way in which stacks are kept, so that the test takes seconds.
-const CHOSEN: [&str; 6] =
-    ["system", "pyenv 3.8", "pyenv 3.13", "debian sid 3.14", "debian sid 3.15", "manylinux 3.14t"];
-
-fn chosen() -> Vec<(String, PathBuf)> {
-    let only = env::var("PYALLOC_MATRIX_ONLY").unwrap_or_default();
-    let all = env::var_os("PYALLOC_SITUATIONS_TABLE").is_some() || !only.is_empty();
-    let wanted = |name: &str| {
-        let plain = !name.ends_with("dlopen") && !name.ends_with("linked");
-        if all { name.contains(&only) } else { plain && CHOSEN.iter().any(|start| name.starts_with(start)) }
-    };
-    support::every_interpreter().into_iter().filter(|(name, _)| wanted(name)).collect()
-}
+/// One of each way in which stacks are kept, so that the test takes seconds.
+const CHOSEN: [&str; 6] = ["system", "pyenv 3.8", "pyenv 3.13", "debian sid 3.15", "manylinux 3.14t", "musllinux 3.12"];
 
 #[test]
 fn every_situation_has_the_stack_that_python_says() {
@@ -229,7 +220,7 @@ fn every_situation_has_the_stack_that_python_says() {
     let folder = tempfile::tempdir().expect("a folder");
     let natives = natives(folder.path());
     let mut rows = Vec::new();
-    for (name, python) in chosen() {
+    for (name, python) in support::chosen_interpreters(&CHOSEN) {
         let packages = support::packages(&python);
         let row = trace(&python, &natives, packages.as_deref());
         tell(&name, &row);
@@ -242,6 +233,7 @@ fn tell(name: &str, row: &Result<Row, String>) {
     match row {
         Ok(row) => {
             println!("{name}: {} of {}", row.right, row.of);
+            println!("    stale code, right and unknown of all: {:?}", row.stale);
             row.absent.iter().for_each(|(what, why)| println!("    without {what}: {why}"));
             row.wrong.iter().take(30).for_each(|wrong| println!("    WRONG: {wrong}"));
         }

@@ -61,8 +61,29 @@ pub fn minor_version(python: &Path) -> Option<u8> {
     Some(minor.parse().expect("a version"))
 }
 
-/// The packages that were unpacked for an interpreter (`cargo xtask interpreters`).
+/// Whether every interpreter is wanted (`cargo xtask matrix`), and not only those that stand for the others in a whole
+/// test run.
+pub fn wants_all() -> bool {
+    env::var_os("PYALLOC_MATRIX_TABLE").is_some()
+}
+
+/// The interpreters that `PYALLOC_MATRIX_ONLY` is in the name of; without it those whose names start as one of `chosen`
+/// do, or all if all are wanted. A copy of an interpreter that other programs embed stands for none.
+pub fn chosen_interpreters(chosen: &[&str]) -> Vec<(String, PathBuf)> {
+    let only = env::var("PYALLOC_MATRIX_ONLY").unwrap_or_default();
+    let wanted = |name: &str| match only.as_str() {
+        "" if wants_all() => true,
+        "" => !name.ends_with("dlopen") && !name.ends_with("linked") && chosen.iter().any(|it| name.starts_with(it)),
+        only => name.contains(only),
+    };
+    every_interpreter().into_iter().filter(|(name, _)| wanted(name)).collect()
+}
+
+/// The packages that were unpacked for an interpreter (`cargo xtask interpreters`); those are for glibc.
 pub fn packages(python: &Path) -> Option<PathBuf> {
+    if python.components().any(|part| part.as_os_str().to_string_lossy().starts_with("musllinux")) {
+        return None;
+    }
     let code = "import sys; print('cp%d%d' % sys.version_info[:2] + ('t' if 't' in sys.abiflags else ''))";
     let output = Command::new(python).args(["-c", code]).output().expect("python runs");
     let abi = String::from_utf8(output.stdout).expect("python prints text");

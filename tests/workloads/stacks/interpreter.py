@@ -421,13 +421,11 @@ IMPORTED = "from told import keep, size\nkeep('import', bytes(size()))\n"
 
 
 def imports(folder):
-    import importlib
     import os
 
     with open(os.path.join(folder, "stacks_imported.py"), "w") as file:
         file.write(IMPORTED)
     sys.path.insert(0, folder)
-    importlib.invalidate_caches()
     import stacks_imported  # noqa: F401
 
     sys.path.remove(folder)

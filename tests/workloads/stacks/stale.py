@@ -13,7 +13,7 @@ from told import write
 BASE = 6_000_000
 STEP = 1024
 FUNCTIONS = 40
-ROUNDS = 200
+ROUNDS = 100
 THREADS = 8
 
 
