@@ -67,9 +67,6 @@ impl Group {
     }
 }
 
-/// The outer frames of a stack that is too deep to be walked whole.
-const CUT: &str = "[outer frames cut: stack deeper than 256]";
-
 fn compare(profile: &Profile, said: Vec<Said>) -> Row {
     let mut row = Row::default();
     let mut groups: BTreeMap<Vec<Frame>, Group> = BTreeMap::new();
@@ -119,7 +116,7 @@ fn marker(text: &str) -> Frame {
 fn as_recorded(mut frames: Vec<Frame>) -> Vec<Frame> {
     if frames.len() > MAX_FRAMES {
         frames.truncate(MAX_FRAMES);
-        frames.push(marker(CUT));
+        frames.push(marker(&format!("[outer frames cut: stack deeper than {MAX_FRAMES}]")));
     }
     let mut builder = ProfileBuilder::new();
     let mut text = |text: &str| {

@@ -78,19 +78,26 @@ impl Stacks {
         let mut outermost_first: Vec<FrameId> = Vec::with_capacity(stack.frames.len() + 1);
         outermost_first.extend(marker(stack).map(|text| builder.marker(text)));
         for &packed in stack.frames.iter().rev() {
-            let id = *self.frames.entry(packed).or_insert_with(|| {
-                let resolved = codes.frame(frame::serial(packed), frame::lasti_bytes(packed))?;
-                Some(frame_id(&resolved, builder))
-            });
-            outermost_first.extend(id);
+            outermost_first.extend(self.frame(packed, codes, builder));
         }
         for &address in stack.native.iter().rev() {
             let name = native.name(unwinder, stack.head.header.slot, address);
             outermost_first.push(builder.frame(FrameKind::Native, &name.to_string(), &name.object, 0, 0));
         }
         self.ids.insert(stack.head.key, builder.stack(&outermost_first));
+    }
+
+    fn frame(&mut self, packed: u64, codes: &mut CodeTable, builder: &mut ProfileBuilder) -> Option<FrameId> {
+        if let Some(&id) = self.frames.get(&packed) {
+            return id;
+        }
+        let serial = frame::serial(packed);
+        let id = codes.frame(serial, frame::lasti_bytes(packed)).map(|resolved| frame_id(&resolved, builder));
         // An unknown frame must be asked for again: its code object may yet be named.
-        self.frames.retain(|packed, _| codes.contains(frame::serial(*packed)));
+        if codes.contains(serial) {
+            self.frames.insert(packed, id);
+        }
+        id
     }
 }
 
