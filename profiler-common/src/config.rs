@@ -91,6 +91,14 @@ pub struct PythonLayout {
     pub code_linetable: u32,
     /// `_co_firsttraceable` (i32), or [`ABSENT`].
     pub code_firsttraceable: u32,
+    /// `PyInterpreterState.next`.
+    pub interpreter_next: u32,
+    /// `PyInterpreterState`'s first thread state.
+    pub interpreter_threads: u32,
+    /// `PyThreadState.next`.
+    pub tstate_next: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
     /// Bits to keep of a code pointer found in a frame (tagged pointers, 3.14+).
     pub pointer_mask: u64,
 }
@@ -140,10 +148,12 @@ pub struct ProcessConfig {
     /// Address of `_PyRuntime.gilstate.tstate_current` (CPython 3.11 and earlier), else 0. Up to 3.11 a thread's slot
     /// keeps its first thread state; while a sub-interpreter runs, only this variable tells which one does.
     pub current_state: u64,
+    /// Address of `_PyRuntime.interpreters.head`, where `current_state` is not 0.
+    pub interpreters: u64,
     /// The interpreter's offsets.
     pub layout: PythonLayout,
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadSlot>() == 24);
-const _: () = assert!(core::mem::size_of::<PythonLayout>() == 80);
-const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 128);
+const _: () = assert!(core::mem::size_of::<PythonLayout>() == 96);
+const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 152);

@@ -48,6 +48,9 @@ pub mod walk {
     pub const THREAD_MISMATCH: u32 = 5;
     /// The thread has a Python thread state but no frame: between calls into Python.
     pub const NO_FRAME: u32 = 6;
+    /// The thread has states in several interpreters, more than one has frames, and none holds the GIL: which of them
+    /// runs cannot be told (CPython 3.11 and earlier).
+    pub const OTHER_INTERPRETER: u32 = 7;
 }
 
 /// A stack seen for the first time. `depth` Python frames follow as `u64`s, innermost first, see [`frame`],

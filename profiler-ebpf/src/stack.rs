@@ -173,6 +173,7 @@ fn count(status: u32) {
         walk::READ_FAILED => counters::one(Counter::ReadFailed),
         walk::THREAD_MISMATCH => counters::one(Counter::ThreadMismatch),
         walk::NO_FRAME => counters::one(Counter::NoFrame),
+        walk::OTHER_INTERPRETER => counters::one(Counter::OtherInterpreter),
         _ => {}
     }
 }

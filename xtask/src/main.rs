@@ -20,7 +20,8 @@ const HELP: &str = "\
 cargo xtask TASK
 
   setup        install what building and testing need, after saying what (nothing if nothing is missing)
-  interpreters fetch more real interpreters for the tests, into target/interpreters (nothing if all are there)
+  interpreters fetch more real interpreters for the tests, and packages for them, into target/interpreters
+               (nothing if all are there)
   build-ebpf   build the kernel side alone, and print the path of the object
   matrix       records on every interpreter what it says itself, and writes docs/interpreters.md
   demo         a small service that leaks, under load, traced: prints the report and the flamegraph's path
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = interrupt::watch().and_then(|()| match arguments[..] {
         ["setup"] => setup::run(),
-        ["interpreters"] => interpreters::run(),
+        ["interpreters"] => interpreters::run_with_packages(),
         ["build-ebpf"] => build_ebpf(),
         ["matrix"] => matrix::run(),
         ["demo"] => demo::run(),

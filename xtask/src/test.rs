@@ -22,6 +22,7 @@ pub fn run() -> Result<()> {
     if let Err(error) = interpreters::run() {
         println!("without fetched interpreters: {error:#}");
     }
+    interpreters::fetch_packages(false);
     prepare_interpreters();
     binary::build()?;
     let mut sums = unit_tests()?;

@@ -198,6 +198,12 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Unknown,
             "events whose interpreter state belonged to another thread; counted without a Python path",
         ),
+        Counter::OtherInterpreter => (
+            "other_interpreter",
+            Unknown,
+            "events in threads that were in code of several interpreters, without the GIL: which of them allocated cannot \
+             be told; counted without a Python path",
+        ),
         Counter::NoFrame => (
             "no_frame",
             Unknown,

@@ -118,6 +118,7 @@ impl Interpreter {
             reserved: 0,
             thread_slot: self.thread_slot,
             current_state: self.layout.runtime.current_state.map_or(0, |at| self.runtime.wrapping_add(at)),
+            interpreters: self.runtime.wrapping_add(self.layout.runtime.interpreters_head),
             layout: self.layout.walker(),
         }
     }
