@@ -133,8 +133,9 @@ pub struct ProcessConfig {
     pub flags: u32,
     /// The slot of the process that forked it; [`NO_SLOT`] for one that was found or launched.
     pub parent_slot: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// The thread that takes the interpreter down; 0 while none does. Written by the kernel side, which counts nothing
+    /// of that thread from then on: what the process held when it ended stays known.
+    pub ending_tid: u32,
     /// Where the thread state is.
     pub thread_slot: ThreadSlot,
     /// Address of `_PyRuntime.gilstate.tstate_current` (CPython 3.11 and earlier), else 0. Up to 3.11 a thread's slot

@@ -74,11 +74,13 @@ pub enum Counter {
     InheritedFrees = 33,
     /// Forked processes that are not traced: no slot, or no room in the map of processes.
     ForksNotFollowed = 34,
+    /// Calls of threads that were taking their interpreter down; not counted elsewhere.
+    AtExit = 35,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 35;
+    pub const COUNT: u32 = 36;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -117,6 +119,7 @@ impl Counter {
         Self::NativeTruncated,
         Self::InheritedFrees,
         Self::ForksNotFollowed,
+        Self::AtExit,
     ];
 }
 

@@ -63,7 +63,7 @@ pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     };
     let flags = parent.flags & !process_flags::NOT_INHERITED;
-    let config = ProcessConfig { slot, flags, parent_slot: parent.slot, ..*parent };
+    let config = ProcessConfig { slot, flags, parent_slot: parent.slot, ending_tid: 0, ..*parent };
     if !process::insert(pid, &config) {
         counters::one(Counter::ForksNotFollowed);
         return 0;
@@ -118,11 +118,12 @@ fn stop(slot: u32, current: Current, what: u32) {
 }
 
 fn send(slot: u32, current: Current, what: u32, code: u32) {
-    let Some(mut entry) = ring::reserve::<Lifecycle>() else {
-        return;
-    };
-    entry.write(Lifecycle { header: ring::header(kind::LIFECYCLE, slot, current), what, code });
-    entry.submit(0);
+    let event = Lifecycle { header: ring::header(kind::LIFECYCLE, slot, current), what, code };
+    ring::tell_follower(event);
+    if let Some(mut entry) = ring::reserve::<Lifecycle>() {
+        entry.write(event);
+        entry.submit(0);
+    }
 }
 
 fn exit_code() -> u32 {

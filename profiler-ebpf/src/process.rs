@@ -41,6 +41,16 @@ pub fn config(pid: u32) -> Option<&'static ProcessConfig> {
     unsafe { PROCESSES.get(&pid) }
 }
 
+/// The running thread takes the interpreter down.
+///
+/// Not for the process as a whole: its other threads may go on, and are waited for.
+pub fn ends(current: Current) {
+    if let Some(config) = PROCESSES.get_ptr_mut(&current.pid) {
+        // SAFETY: the value is aligned and lives as long as the program runs; one thread of a process ends it.
+        unsafe { (&raw mut (*config).ending_tid).write_volatile(current.tid) };
+    }
+}
+
 /// Makes a forked process known; false when there is no room.
 pub fn insert(pid: u32, config: &ProcessConfig) -> bool {
     PROCESSES.insert(&pid, config, 0).is_ok()

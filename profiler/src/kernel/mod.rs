@@ -3,6 +3,7 @@
 
 mod btf;
 pub mod calibrate;
+mod follow;
 pub mod links;
 mod log;
 mod maps;
@@ -18,6 +19,7 @@ pub mod unwind;
 
 use std::collections::HashMap as StdHashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::programs::BtfTracePoint;
 use aya::{Ebpf, EbpfLoader};
@@ -26,6 +28,7 @@ use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
 use profiler_common::unwind::{NativeMapping, Row};
 
+pub use follow::Followed;
 pub use links::LinkKind;
 pub use maps::Raw;
 pub use plan::{ProbePlan, ProbePoint};
@@ -83,11 +86,13 @@ pub struct Settings {
 
 /// The loaded kernel side. Dropping it detaches everything.
 pub struct Kernel {
-    /// First, so that probes are detached before the maps they use are closed.
-    links: links::Links,
+    /// First, so that it links nothing any more when the links are dropped.
+    follower: Option<follow::Follower>,
+    /// Before the rest, so that probes are detached before the maps they use are closed.
+    links: Arc<Mutex<links::Links>>,
     ebpf: Ebpf,
     btf: btf::Vmlinux,
-    programs: programs::Programs,
+    programs: Arc<programs::Programs>,
     /// For [`Self::calibrate`].
     idle: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
@@ -130,20 +135,9 @@ impl Kernel {
         let sums = sums::Sums::new(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
-        Ok(Self {
-            links: links::Links::default(),
-            ebpf,
-            btf,
-            programs,
-            idle,
-            processes,
-            codes,
-            counters,
-            sums,
-            ring,
-            native,
-            said,
-        })
+        let (links, programs) = (Arc::new(Mutex::new(links::Links::default())), Arc::new(programs));
+        let follower = follow::Follower::start(&mut ebpf, &programs, &links)?;
+        Ok(Self { follower, links, ebpf, btf, programs, idle, processes, codes, counters, sums, ring, native, said })
     }
 
     /// Prints to standard error what the kernel side has said since the last time, if it is to say anything.
@@ -160,7 +154,7 @@ impl Kernel {
 
     /// Measures what a hit costs on this machine, on a child of our own; some 20 ms.
     pub fn calibrate(&mut self) -> Result<calibrate::Costs, KernelError> {
-        calibrate::measure(&mut self.ebpf, &self.idle, &mut self.links)
+        calibrate::measure(&mut self.ebpf, &self.idle, &mut locked(&self.links))
     }
 
     /// Attaches the tracepoints: mapping changes and lifecycle. Only processes made known by
@@ -197,20 +191,44 @@ impl Kernel {
     }
 
     /// Attaches probes to one process.
-    pub fn attach(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
+    pub fn attach(&mut self, slot: u32, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
         let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
-        self.links.add(pid, made);
+        locked(&self.links).add(slot, made);
         Ok(())
     }
 
-    /// Detaches the probes of one process, in the background: the kernel takes some 10 ms for each file.
-    pub fn detach_process(&mut self, pid: Pid) {
-        self.links.drop_process(pid);
+    /// From now on a process that this one forks gets these probes at once, by a thread of its own, if there is one;
+    /// whether it did is told by [`Self::followed`].
+    pub fn follow(&mut self, slot: u32, points: &Arc<[ProbePoint]>) {
+        if let Some(follower) = &self.follower {
+            follower.knows(slot, points);
+        }
+    }
+
+    /// Whether there is a thread that attaches to processes just forked; else the caller does.
+    pub fn follows(&self) -> bool {
+        self.follower.is_some()
+    }
+
+    /// What became of the probes of a forked process; told once. `None`: not done yet.
+    pub fn followed(&mut self, slot: u32) -> Option<Followed> {
+        self.follower.as_ref().and_then(|follower| follower.outcome(slot))
+    }
+
+    /// Detaches the probes of one process, in the background: the kernel takes some 10 ms for each file. If probes are
+    /// being attached to it as one just forked, these too; its slot is not used again.
+    pub fn detach_process(&mut self, slot: u32) {
+        locked(&self.links).drop_process(slot, true);
+    }
+
+    /// As [`Self::detach_process`], for one that gets other probes instead.
+    pub fn detach_for_others(&mut self, slot: u32) {
+        locked(&self.links).drop_process(slot, false);
     }
 
     /// Detaches all probes; tracepoints stay. Returns when it is done.
     pub fn detach(&mut self) {
-        self.links.drop_all();
+        locked(&self.links).drop_all();
     }
 
     /// Makes an image's unwinding table known; `None` when there is no room for it. It stays until the end.
@@ -263,6 +281,11 @@ impl Kernel {
             })
             .collect()
     }
+}
+
+/// A panic while it is held leaves whole entries only.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// File descriptors of all maps, those of global variables included.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use profiler_common::probe::{Cookie, Function};
 
 use super::site::{NoSite, Placement, SiteRules, Sites};
+use crate::process::Pid;
 use crate::process::image::Image;
 use crate::process::link_map;
 use crate::process::maps::Region;
@@ -65,6 +66,15 @@ impl ProbePoint {
     pub fn at_entry(&self) -> Self {
         let placement = self.placement.at_entry();
         Self { placement, cookie: placement.cookie(self.function), ..self.clone() }
+    }
+
+    /// The same probe, its file opened through another process that has it at the same place.
+    pub fn seen_from(&self, pid: Pid) -> Self {
+        let inner = self.openable.strip_prefix("/proc").ok();
+        let inner = inner.map(|path| path.components().skip(1).collect::<PathBuf>());
+        let openable =
+            inner.map_or_else(|| self.openable.clone(), |inner| PathBuf::from(format!("/proc/{pid}")).join(inner));
+        Self { openable, ..self.clone() }
     }
 
     /// Whether the function's return is probed.

@@ -83,6 +83,15 @@ impl Recorder {
         self.processes.push(found);
     }
 
+    /// Takes back the last that was added by [`Self::add_found`]: it has gone before its trace began.
+    pub fn forget_found(&mut self, slot: u32) {
+        let last = self.processes.len().checked_sub(1);
+        if last.is_some() && self.slots.get(&slot).copied() == last {
+            self.slots.remove(&slot);
+            self.processes.pop();
+        }
+    }
+
     /// Adds a process that came since: it has executed another program.
     pub fn add_process(&mut self, slot: u32, start: Start) {
         let at_ms = self.elapsed_ms();

@@ -246,6 +246,13 @@ impl Traced {
         self.memory.as_ref().map(|memory| memory as &dyn Memory)
     }
 
+    /// Its end was told, and its parent may not know of it yet: takes what /proc says a last time.
+    pub fn read_last(&mut self) {
+        if let Ok(now) = Vitals::read(self.identity) {
+            self.vitals = Vitals { cpu_at_start_ms: self.vitals.cpu_at_start_ms, ..now };
+        }
+    }
+
     /// Reads what /proc says; when the process has gone the last reading stays.
     pub fn read_vitals(&mut self) {
         let Ok(now) = Vitals::read(self.identity) else {
@@ -257,6 +264,9 @@ impl Traced {
             self.info.rss_end = now.rss;
             self.info.rss_peak = self.info.rss_peak.max(now.rss);
             self.info.threads_end = now.threads;
+            // Servers give their workers names of their own, some time after the fork.
+            self.info.command =
+                command_line(self.identity.pid).unwrap_or_else(|| std::mem::take(&mut self.info.command));
         }
         self.vitals = Vitals { cpu_at_start_ms: self.vitals.cpu_at_start_ms, ..now };
     }

@@ -28,7 +28,7 @@ use crate::recorder::Recorder;
 /// How often the process and the sums are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// How often a program just executed is looked at for its interpreter.
-const LOOK_EVERY: Duration = Duration::from_millis(3);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How often the profile is written: what a SIGKILL of pyalloc can cost at the most.
 const WRITE_EVERY: Duration = Duration::from_secs(4);
 /// The shares of more processes than this are read at the end only: each reading takes some ms.
@@ -220,6 +220,7 @@ impl Recording {
         ring.drain(|record| events.extend(recorder.take(record, kernel)));
         self.kernel.print_said();
         let held = events.iter().any(|event| event.what == lifecycle::HELD_AT_EXIT);
+        self.tree.collect_all(&mut self.kernel, &mut self.recorder);
         for event in &events {
             self.tree.apply(event, &mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
         }
