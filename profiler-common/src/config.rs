@@ -113,6 +113,10 @@ pub mod process_flags {
     pub const NOT_INHERITED: u32 = HOLD_AT_EXIT | HOLD_AT_EXEC | HOLD_AT_ENTRY;
 }
 
+/// Slots from here on, up to [`FIRST_FORKED_SLOT`], are given by the kernel side to programs that it sees executed in a
+/// followed process; those below are userspace's, for the processes that it finds.
+pub const FIRST_EXECUTED_SLOT: u32 = 1 << 12;
+
 /// Slots from here on are given by the kernel side to processes that it sees forked.
 pub const FIRST_FORKED_SLOT: u32 = 1 << 15;
 
@@ -127,7 +131,7 @@ pub const NO_SLOT: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProcessConfig {
     /// The process's number in this trace, never reused: userspace gives them from 0 up, the kernel side from
-    /// [`FIRST_FORKED_SLOT`] up.
+    /// [`FIRST_EXECUTED_SLOT`] and [`FIRST_FORKED_SLOT`] up.
     pub slot: u32,
     /// Bits of [`process_flags`].
     pub flags: u32,

@@ -4,7 +4,7 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel, bpf_send_signal};
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
-use profiler_common::config::{ProcessConfig, process_flags};
+use profiler_common::config::{NO_SLOT, ProcessConfig, process_flags};
 use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, kind, lifecycle};
 
@@ -58,7 +58,7 @@ pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
     if pid == current.pid || pid == 0 {
         return 0;
     }
-    let Some(slot) = process::next_slot() else {
+    let Some(slot) = process::slot_of_forked() else {
         counters::one(Counter::ForksNotFollowed);
         return 0;
     };
@@ -96,9 +96,27 @@ pub fn try_exec(ctx: &BtfTracePointContext) -> i32 {
         stop(slot, current, lifecycle::HELD_AT_EXEC);
         return 0;
     }
-    process::forget(current.pid);
-    send(slot, current, lifecycle::EXECUTED, 0);
+    let next = follow_on(config, current.pid);
+    send(slot, current, lifecycle::EXECUTED, next);
     0
+}
+
+/// What is known of the process before holds no more, but what it forks must not be missed until userspace has looked:
+/// a shell forks the moment it runs. Its new slot.
+#[inline(always)]
+fn follow_on(config: &ProcessConfig, pid: u32) -> u32 {
+    if config.flags & process_flags::FOLLOW != 0 {
+        if let Some(slot) = process::slot_of_executed() {
+            let flags = config.flags & !process_flags::NOT_INHERITED | process_flags::FOLLOW_ONLY;
+            let next = ProcessConfig { slot, flags, parent_slot: NO_SLOT, ending_tid: 0, ..*config };
+            if process::insert(pid, &next) {
+                return slot;
+            }
+        }
+        counters::one(Counter::ForksNotFollowed);
+    }
+    process::forget(pid);
+    NO_SLOT
 }
 
 /// Stops the process if userspace asked for it at this place.

@@ -1,5 +1,7 @@
 //! Running `pyalloc trace`: attached to a process, until told to end.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
@@ -24,6 +26,8 @@ pub fn pyalloc() -> Result<Command> {
 pub struct Tracer {
     guard: Guard,
     output: BufReader<ChildStdout>,
+    /// Processes that are known to have their probes.
+    probed: BTreeSet<u32>,
     folder: TempDir,
 }
 
@@ -55,25 +59,38 @@ impl Tracer {
         Ok(tracer)
     }
 
+    /// Launches a command under trace; returns when its probes are on.
+    pub fn launch(command: &[&OsStr], folder: &Path, variables: &[(&str, &str)]) -> Result<Self> {
+        let mut words = vec![OsStr::new("--")];
+        words.extend(command);
+        let mut tracer = Self::start_trace(|pyalloc| {
+            pyalloc.current_dir(folder).envs(variables.iter().copied());
+            words
+        })?;
+        tracer.wait_until_attached()?;
+        Ok(tracer)
+    }
+
     /// Starts attaching.
     pub fn start(pid: u32) -> Result<Self> {
         Self::start_with(pid, &[])
     }
 
     fn start_with(pid: u32, options: &[&str]) -> Result<Self> {
+        let pid = pid.to_string();
+        Self::start_trace(|_| ["--pid", &pid].into_iter().chain(options.iter().copied()).map(OsStr::new).collect())
+    }
+
+    /// Starts `pyalloc trace` with what is asked for, after changing its surroundings.
+    fn start_trace<'a>(words: impl FnOnce(&mut Command) -> Vec<&'a OsStr>) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder")?;
-        let mut guard = Guard::start(
-            pyalloc()?
-                .args(["trace", "--pid", &pid.to_string(), "--ready", "/dev/stdout"])
-                .args(options)
-                .arg("-o")
-                .arg(profile_in(&folder))
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped()),
-        )?;
+        let mut pyalloc = pyalloc()?;
+        pyalloc.args(["trace", "--ready", "/dev/stdout", "-o"]).arg(profile_in(&folder));
+        let words = words(&mut pyalloc);
+        let mut guard =
+            Guard::start(pyalloc.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         let output = BufReader::new(guard.child().stdout.take().context("standard output is a pipe")?);
-        Ok(Self { guard, output, folder })
+        Ok(Self { guard, output, probed: BTreeSet::new(), folder })
     }
 
     /// Returns when the probes are on.
@@ -84,6 +101,23 @@ impl Tracer {
             bail!("pyalloc did not attach: {line}{}", self.complaint()?);
         }
         Ok(())
+    }
+
+    /// Returns when these processes, which came since, have their probes. Each is waited for once.
+    pub fn wait_until_probed(&mut self, pids: &[u32]) -> Result<()> {
+        while !pids.iter().all(|pid| self.probed.contains(pid)) {
+            let pid = self.next_probed()?;
+            self.probed.insert(pid);
+        }
+        Ok(())
+    }
+
+    /// Waits for the next process that came since to have its probes.
+    pub fn next_probed(&mut self) -> Result<u32> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).context("cannot read from pyalloc")?;
+        let pid = line.trim_end().strip_prefix("probed ").and_then(|pid| pid.parse().ok());
+        pid.with_context(|| format!("pyalloc follows no more: {line}"))
     }
 
     /// Where the profile is written.
@@ -106,6 +140,7 @@ impl Tracer {
     pub fn wait(mut self) -> Result<Traced> {
         let mut report = String::new();
         self.output.read_to_string(&mut report).context("cannot read the report")?;
+        let report: String = report.split_inclusive('\n').filter(|line| !line.starts_with("probed ")).collect();
         let complaint = self.complaint()?;
         let status = self.guard.wait()?;
         let profile = read(&self.profile_path()).with_context(|| format!("pyalloc: {status}: {complaint}"))?;

@@ -5,3 +5,4 @@ pub mod binary;
 pub mod ebpf;
 pub mod privilege;
 pub mod python;
+pub mod servers;

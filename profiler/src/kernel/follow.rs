@@ -30,9 +30,9 @@ use crate::process::Pid;
 /// How long after a fork, an exec or an exit the next is expected.
 const RESTLESS_FOR: Duration = Duration::from_secs(1);
 /// How often a probe is registered meanwhile: below the shortest grace period.
-const WARM_EVERY: Duration = Duration::from_millis(5);
+const WARM_EVERY: Duration = Duration::from_millis(3);
 /// Threads that give these probes back: the kernel takes some 50 ms for each, waiting.
-const RETURNERS: usize = 16;
+const RETURNERS: usize = 24;
 
 /// What became of the probes of a process just forked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,8 @@ struct Warmth {
     /// Our own entry point: file and offset.
     place: Option<(PathBuf, u64)>,
     /// Keeps the probe itself registered: the others are only linked to it.
-    _first: Option<OwnedFd>,
+    #[allow(dead_code, reason = "held for its drop")]
+    first: Option<OwnedFd>,
     until: Option<Instant>,
     next: Instant,
     returners: Option<mpsc::Sender<OwnedFd>>,
@@ -182,13 +183,13 @@ impl Warmth {
         let mut warmth = Self {
             programs: programs.clone(),
             place: programs::own_code(),
-            _first: None,
+            first: None,
             until: None,
             next: Instant::now(),
             returners: None,
             returning: Arc::default(),
         };
-        warmth._first = warmth.link();
+        warmth.first = warmth.link();
         warmth
     }
 

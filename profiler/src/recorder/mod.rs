@@ -6,6 +6,7 @@ mod stacks;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
+use profiler_common::config::NO_SLOT;
 use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, Mapping, lifecycle, mapping};
 use profiler_common::ledger::{BlockKey, Pool, StackSums};
@@ -140,6 +141,12 @@ impl Recorder {
         self.slots.get(&slot).and_then(|&index| u32::try_from(index).ok())
     }
 
+    /// The processes that came since and got their probes since this was last asked.
+    pub fn newly_probed(&mut self) -> Vec<Pid> {
+        let new = self.processes.iter_mut().filter(|process| process.is_running());
+        new.filter_map(|process| process.take_untold().then(|| process.identity().pid)).collect()
+    }
+
     /// What the trace costs and how it is linked; shown in the report.
     pub fn quality_mut(&mut self) -> &mut Quality {
         &mut self.quality
@@ -173,6 +180,13 @@ impl Recorder {
                 // Now and not later: the next record may be the new process's own.
                 if matches!(event.what, lifecycle::FORKED | lifecycle::VFORKED) {
                     self.add_forked(&event);
+                }
+                // What it forks next names it by its new slot.
+                if event.what == lifecycle::EXECUTED
+                    && event.code != NO_SLOT
+                    && let Some(&index) = self.slots.get(&event.header.slot)
+                {
+                    self.slots.insert(event.code, index);
                 }
                 return Some(event);
             }

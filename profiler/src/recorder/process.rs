@@ -116,6 +116,8 @@ pub struct Traced {
     memory: Option<ProcessMemory>,
     vitals: Vitals,
     pools_read_ms: Option<u64>,
+    /// Its probes are on, and nobody was told.
+    untold: bool,
     gone: bool,
 }
 
@@ -151,6 +153,7 @@ impl Traced {
             memory: start.memory,
             vitals,
             pools_read_ms: None,
+            untold: false,
             gone: false,
         }
     }
@@ -208,7 +211,14 @@ impl Traced {
 
     /// Its probes were on this long after it began, microseconds.
     pub fn probed_after(&mut self, unprobed_us: u64) {
-        self.info.unprobed_us = unprobed_us;
+        // 0 stands for a process that never had any.
+        self.info.unprobed_us = unprobed_us.max(1);
+        self.untold = true;
+    }
+
+    /// Whether its probes are on since this was last asked.
+    pub fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.untold)
     }
 
     /// It has ended, or its trace has.

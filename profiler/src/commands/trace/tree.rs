@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profiler_common::config::{FIRST_FORKED_SLOT, NO_SLOT, ProcessConfig, process_flags};
+use profiler_common::config::{FIRST_EXECUTED_SLOT, FIRST_FORKED_SLOT, NO_SLOT, ProcessConfig, process_flags};
 use profiler_common::event::{Lifecycle, lifecycle};
 
 use super::end::exit_of;
@@ -184,7 +184,7 @@ impl Tree {
     fn take_slot(&mut self) -> Option<u32> {
         let slot = self.next_slot;
         self.next_slot += 1;
-        (slot < FIRST_FORKED_SLOT).then_some(slot)
+        (slot < FIRST_EXECUTED_SLOT).then_some(slot)
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of them name one process")]
@@ -262,11 +262,11 @@ impl Tree {
             })
         });
         let Some(Followed { probed, at_ns }) = followed else { return };
-        if let Some(process) = recorder.process_mut(slot) {
+        if let Some(process) = recorder.process_mut(slot).filter(|_| probed) {
             process.probed_after(at_ns.saturating_sub(*forked_ns) / 1000);
         }
-        let points = points.clone();
-        member.state = if probed { State::Probed { points, settling: false } } else { State::Followed };
+        // One that has ended has none, but what it forked has: a daemon's middle process ends at once.
+        member.state = State::Probed { points: points.clone(), settling: false };
     }
 
     /// Another program in the same process: for the profile it is another process.
@@ -274,12 +274,14 @@ impl Tree {
         let old_slot = event.header.slot;
         let Some(old) = self.members.remove(&old_slot) else { return Ok(()) };
         kernel.detach_process(old_slot);
-        let Some(slot) = self.take_slot().filter(|_| self.flags & process_flags::FOLLOW != 0) else {
+        let slot = event.code;
+        if slot == NO_SLOT {
             recorder.set_end(old_slot, profile::End::Executed);
             return Ok(());
-        };
-        self.follow(kernel, slot, old.identity.pid)?;
-        if old_slot >= FIRST_FORKED_SLOT {
+        }
+        // A shell between two programs is not worth a row either.
+        let was_python = matches!(old.state, State::Probed { .. });
+        if old_slot >= FIRST_FORKED_SLOT || !was_python {
             recorder.re_slot(old_slot, slot);
         } else {
             recorder.set_end(old_slot, profile::End::Executed);
@@ -316,7 +318,7 @@ impl Tree {
                 }
                 let settling = !python.initialized;
                 let probed = self.probe(kernel, recorder, slot, identity.pid, python, 0, ahead.as_ref());
-                if let Some(process) = recorder.process_mut(slot) {
+                if let Some(process) = recorder.process_mut(slot).filter(|_| probed.is_ok()) {
                     process.probed_after(since_us(executed_ns));
                 }
                 match probed {
