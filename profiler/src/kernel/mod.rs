@@ -184,6 +184,11 @@ impl Kernel {
         self.trace_process(pid, &ProcessConfig { thread_slot: *slot, ..known.0 })
     }
 
+    /// The slot under which the programs know a process now: another one as soon as it has executed a program.
+    pub fn slot_of(&self, pid: Pid) -> Option<u32> {
+        self.processes.get(&pid.0, 0).ok().map(|known| known.0.slot)
+    }
+
     /// Makes the programs ignore a process; its probes stay until they are detached.
     pub fn forget_process(&mut self, pid: Pid) {
         // It may have gone by itself: then there is nothing to remove.

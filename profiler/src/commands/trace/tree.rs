@@ -308,6 +308,10 @@ impl Tree {
         let State::Undecided { since, executed_ns, looked, ahead } = &mut member.state else { return Ok(()) };
         let (executed_ns, ahead) = (*executed_ns, ahead.clone());
         let too_late = since.elapsed() > UNDECIDED_FOR;
+        // It has executed yet another program: that is told soon, and what is found now is that one's.
+        if kernel.slot_of(identity.pid) != Some(slot) && !too_late {
+            return Ok(());
+        }
         let found = if is_worth_a_look(identity.pid, looked) { Target::inspect(identity.pid).ok() } else { None };
         let state = match found {
             // Before the loader is done, CPython's tables of allocator functions are not filled in.
