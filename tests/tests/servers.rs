@@ -122,7 +122,7 @@ fn assert_true(traced: &Traced, truth: &Truth, function: &str, size: u64) {
         assert_eq!(recorded, (kept, kept), "{pid}: {:?}; {truth:?}", row(profile, pid).1);
     }
     let tree = Tree::new(profile);
-    for (pid, _) in &truth.kept {
+    for pid in truth.kept.keys() {
         let (index, process) = row(profile, *pid);
         assert_eq!(tree.nodes[index].counted, matches!(process.end, End::Detached), "{process:?}");
         assert!(process.unprobed_us > 0 || process.seen_at_ms == 0, "{process:?}");
