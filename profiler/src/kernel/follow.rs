@@ -65,11 +65,12 @@ impl Follower {
         programs: &Arc<Programs>,
         links: &Arc<Mutex<Links>>,
     ) -> Result<Option<Self>, KernelError> {
-        let map = ebpf.take_map("MOVES").ok_or(KernelError::MissingField("MOVES"))?;
-        let moves = RingBuf::try_from(map).map_err(|error| map_error("MOVES", error))?;
+        // The map stays where it is: programs that are loaded later use it.
         if matches!(**programs, Programs::Perf { .. }) {
             return Ok(None);
         }
+        let map = ebpf.take_map("MOVES").ok_or(KernelError::MissingField("MOVES"))?;
+        let moves = RingBuf::try_from(map).map_err(|error| map_error("MOVES", error))?;
         let refused = |reason: String| KernelError::Refused { what: "a thread that follows forks".to_owned(), reason };
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(|error| refused(error.to_string()))?;
         let stop = Arc::new(stop);
