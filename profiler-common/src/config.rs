@@ -121,6 +121,10 @@ pub mod process_flags {
     pub const NOT_INHERITED: u32 = HOLD_AT_EXIT | HOLD_AT_EXEC | HOLD_AT_ENTRY;
 }
 
+/// Slots from here on, up to [`FIRST_FORKED_SLOT`], are given by the kernel side to programs that it sees executed in a
+/// followed process; those below are userspace's, for the processes that it finds.
+pub const FIRST_EXECUTED_SLOT: u32 = 1 << 12;
+
 /// Slots from here on are given by the kernel side to processes that it sees forked.
 pub const FIRST_FORKED_SLOT: u32 = 1 << 15;
 
@@ -135,14 +139,15 @@ pub const NO_SLOT: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProcessConfig {
     /// The process's number in this trace, never reused: userspace gives them from 0 up, the kernel side from
-    /// [`FIRST_FORKED_SLOT`] up.
+    /// [`FIRST_EXECUTED_SLOT`] and [`FIRST_FORKED_SLOT`] up.
     pub slot: u32,
     /// Bits of [`process_flags`].
     pub flags: u32,
     /// The slot of the process that forked it; [`NO_SLOT`] for one that was found or launched.
     pub parent_slot: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// The thread that takes the interpreter down; 0 while none does. Written by the kernel side, which counts nothing
+    /// of that thread from then on: what the process held when it ended stays known.
+    pub ending_tid: u32,
     /// Where the thread state is.
     pub thread_slot: ThreadSlot,
     /// Address of `_PyRuntime.gilstate.tstate_current` (CPython 3.11 and earlier), else 0. Up to 3.11 a thread's slot

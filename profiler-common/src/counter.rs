@@ -76,11 +76,13 @@ pub enum Counter {
     ForksNotFollowed = 34,
     /// Stacks not told: the thread runs in one of several interpreters, without the GIL (CPython 3.11 and earlier).
     OtherInterpreter = 35,
+    /// Calls of threads that were taking their interpreter down; not counted elsewhere.
+    AtExit = 36,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 36;
+    pub const COUNT: u32 = 37;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -120,6 +122,7 @@ impl Counter {
         Self::InheritedFrees,
         Self::ForksNotFollowed,
         Self::OtherInterpreter,
+        Self::AtExit,
     ];
 }
 

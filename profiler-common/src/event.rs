@@ -214,7 +214,8 @@ pub struct Mapping {
 pub mod lifecycle {
     /// The first thread of the process ended; `code` is the wait status.
     pub const EXITED: u32 = 1;
-    /// The process executed another program.
+    /// The process executed another program: the slot in the header was its own before, `code` is the new one;
+    /// `NO_SLOT` if it is not followed any more.
     pub const EXECUTED: u32 = 2;
     /// The process was stopped at its exit.
     pub const HELD_AT_EXIT: u32 = 3;
@@ -248,7 +249,7 @@ pub struct Lifecycle {
     pub header: Header,
     /// One of [`lifecycle`].
     pub what: u32,
-    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7). Others: see there.
+    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7). FORKED, EXECUTED: see there.
     pub code: u32,
     /// SIGNALLED: the pid of who sent it; 0 for the kernel.
     pub sender: u32,

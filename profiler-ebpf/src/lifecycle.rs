@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_ebpf::{EbpfContext as _, Global};
 use aya_log_ebpf::debug;
-use profiler_common::config::{ProcessConfig, process_flags};
+use profiler_common::config::{NO_SLOT, ProcessConfig, process_flags};
 use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, NAME_BYTES, kind, lifecycle};
 
@@ -181,12 +181,12 @@ pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
         }
         return 0;
     }
-    let Some(slot) = process::next_slot() else {
+    let Some(slot) = process::slot_of_forked() else {
         counters::one(Counter::ForksNotFollowed);
         return 0;
     };
     let flags = parent.flags & !process_flags::NOT_INHERITED;
-    let config = ProcessConfig { slot, flags, parent_slot: parent.slot, ..*parent };
+    let config = ProcessConfig { slot, flags, parent_slot: parent.slot, ending_tid: 0, ..*parent };
     if !process::insert(pid, &config) {
         counters::one(Counter::ForksNotFollowed);
         return 0;
@@ -219,9 +219,27 @@ pub fn try_exec(ctx: &BtfTracePointContext) -> i32 {
         stop(slot, current, lifecycle::HELD_AT_EXEC);
         return 0;
     }
-    process::forget(current.pid);
-    send(slot, current, lifecycle::EXECUTED, 0);
+    let next = follow_on(config, current.pid);
+    send(slot, current, lifecycle::EXECUTED, next);
     0
+}
+
+/// What is known of the process before holds no more, but what it forks must not be missed until userspace has looked:
+/// a shell forks the moment it runs. Its new slot.
+#[inline(always)]
+fn follow_on(config: &ProcessConfig, pid: u32) -> u32 {
+    if config.flags & process_flags::FOLLOW != 0 {
+        if let Some(slot) = process::slot_of_executed() {
+            let flags = config.flags & !process_flags::NOT_INHERITED | process_flags::FOLLOW_ONLY;
+            let next = ProcessConfig { slot, flags, parent_slot: NO_SLOT, ending_tid: 0, ..*config };
+            if process::insert(pid, &next) {
+                return slot;
+            }
+        }
+        counters::one(Counter::ForksNotFollowed);
+    }
+    process::forget(pid);
+    NO_SLOT
 }
 
 /// Stops the process if userspace asked for it at this place.
@@ -245,12 +263,13 @@ fn send(slot: u32, current: Current, what: u32, code: u32) {
 }
 
 fn send_with_rss(slot: u32, current: Current, what: u32, code: u32, rss: u64) {
-    let Some(mut entry) = ring::reserve::<Lifecycle>() else {
-        return;
-    };
     let header = ring::header(kind::LIFECYCLE, slot, current);
-    entry.write(Lifecycle { header, what, code, sender: 0, reserved: 0, name: [0; NAME_BYTES], rss });
-    entry.submit(0);
+    let event = Lifecycle { header, what, code, sender: 0, reserved: 0, name: [0; NAME_BYTES], rss };
+    ring::tell_follower(event);
+    if let Some(mut entry) = ring::reserve::<Lifecycle>() {
+        entry.write(event);
+        entry.submit(0);
+    }
 }
 
 fn exit_code() -> u32 {

@@ -79,7 +79,7 @@ fn attach_and_detach(pid: Pid, links: LinkKind, times: usize) {
     kernel.attach_tracepoints().unwrap();
     kernel.trace_process(pid, &interpreter.walker_config(0, 0)).unwrap();
     for time in 0..times {
-        kernel.attach(pid, &plan.points).unwrap();
+        kernel.attach(0, pid, &plan.points).unwrap();
         let seen = |kernel: &Kernel| kernel.counters().unwrap()[Counter::EntryHits as usize];
         let before = seen(&kernel);
         while seen(&kernel) < before + 200 {

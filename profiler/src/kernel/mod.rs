@@ -3,6 +3,7 @@
 
 mod btf;
 pub mod calibrate;
+mod follow;
 pub mod links;
 mod log;
 mod maps;
@@ -19,14 +20,16 @@ pub mod unwind;
 
 use std::collections::{HashMap as StdHashMap, HashSet as StdHashSet};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::programs::BtfTracePoint;
 use aya::{Btf, Ebpf, EbpfLoader};
-use profiler_common::config::{ProcessConfig, ThreadSlot};
+use profiler_common::config::{NO_SLOT, ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums};
 use profiler_common::unwind::{NativeMapping, Row};
 
+pub use follow::Followed;
 pub use links::LinkKind;
 pub use maps::Raw;
 pub use plan::{ProbePlan, ProbePoint};
@@ -114,11 +117,13 @@ pub struct KillWatch {
 
 /// The loaded kernel side. Dropping it detaches everything.
 pub struct Kernel {
-    /// First, so that probes are detached before the maps they use are closed.
-    links: links::Links,
+    /// First, so that it links nothing any more when the links are dropped.
+    follower: Option<follow::Follower>,
+    /// Before the rest, so that probes are detached before the maps they use are closed.
+    links: Arc<Mutex<links::Links>>,
     ebpf: Ebpf,
     btf: btf::Vmlinux,
-    programs: programs::Programs,
+    programs: Arc<programs::Programs>,
     /// For [`Self::calibrate`].
     idle: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
@@ -178,8 +183,11 @@ impl Kernel {
         let sums = sums::Sums::new(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
+        let (links, programs) = (Arc::new(Mutex::new(links::Links::default())), Arc::new(programs));
+        let follower = follow::Follower::start(&mut ebpf, &programs, &links)?;
         Ok(Self {
-            links: links::Links::default(),
+            follower,
+            links,
             ebpf,
             btf,
             programs,
@@ -210,7 +218,7 @@ impl Kernel {
 
     /// Measures what a hit costs on this machine, on a child of our own; some 20 ms.
     pub fn calibrate(&mut self) -> Result<calibrate::Costs, KernelError> {
-        calibrate::measure(&mut self.ebpf, &self.idle, &mut self.links)
+        calibrate::measure(&mut self.ebpf, &self.idle, &mut locked(&self.links))
     }
 
     /// Attaches the tracepoints: mapping changes and lifecycle. Only processes made known by
@@ -265,6 +273,11 @@ impl Kernel {
         self.trace_process(pid, &ProcessConfig { thread_slot: *slot, ..known.0 })
     }
 
+    /// The slot under which the programs know a process now: another one as soon as it has executed a program.
+    pub fn slot_of(&self, pid: Pid) -> Option<u32> {
+        self.processes.get(&pid.0, 0).ok().map(|known| known.0.slot)
+    }
+
     /// Makes the programs ignore a process; its probes stay until they are detached.
     ///
     /// One that ends is forgotten by the kernel side, and its pid may be a newly forked one's by now: that has another
@@ -276,8 +289,15 @@ impl Kernel {
         }
     }
 
+    /// Attaches probes to a process that has yet to map the files they are in.
+    pub fn attach_ahead(&mut self, slot: u32, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
+        let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
+        locked(&self.links).add(slot, made);
+        Ok(())
+    }
+
     /// Attaches probes to one process, and sees to it that they are in its memory.
-    pub fn attach(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
+    pub fn attach(&mut self, slot: u32, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
         let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
         if let Ok(memory) = ProcessMemory::open(pid)
             && let Some(point) = points.iter().find(|point| !point.is_in_place(&memory))
@@ -285,7 +305,7 @@ impl Kernel {
             let (name, path) = (point.name.clone(), point.image_path.clone());
             return Err(KernelError::NotReached { pid, name, path });
         }
-        self.links.add(pid, made);
+        locked(&self.links).add(slot, made);
         Ok(())
     }
 
@@ -294,19 +314,43 @@ impl Kernel {
     /// The kernel leaves them there as long as the parent's links are, and the process would trap at each for nothing.
     /// When a link goes, it looks at every process that has the file mapped, and takes out what no link is for.
     pub fn free_from_probes(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
-        self.attach(pid, points)?;
-        self.detach_process(pid);
+        self.attach(NO_SLOT, pid, points)?;
+        self.detach_for_others(NO_SLOT);
         Ok(())
     }
 
-    /// Detaches the probes of one process, in the background: the kernel takes some 10 ms for each file.
-    pub fn detach_process(&mut self, pid: Pid) {
-        self.links.drop_process(pid);
+    /// From now on a process that this one forks gets these probes at once, by a thread of its own, if there is one;
+    /// whether it did is told by [`Self::followed`].
+    pub fn follow(&mut self, slot: u32, points: &Arc<[ProbePoint]>) {
+        if let Some(follower) = &self.follower {
+            follower.knows(slot, points);
+        }
+    }
+
+    /// Whether there is a thread that attaches to processes just forked; else the caller does.
+    pub fn follows(&self) -> bool {
+        self.follower.is_some()
+    }
+
+    /// What became of the probes of a forked process; told once. `None`: not done yet.
+    pub fn followed(&mut self, slot: u32) -> Option<Followed> {
+        self.follower.as_ref().and_then(|follower| follower.outcome(slot))
+    }
+
+    /// Detaches the probes of one process, in the background: the kernel takes some 10 ms for each file. If probes are
+    /// being attached to it as one just forked, these too; its slot is not used again.
+    pub fn detach_process(&mut self, slot: u32) {
+        locked(&self.links).drop_process(slot, true);
+    }
+
+    /// As [`Self::detach_process`], for one that gets other probes instead.
+    pub fn detach_for_others(&mut self, slot: u32) {
+        locked(&self.links).drop_process(slot, false);
     }
 
     /// Detaches all probes; tracepoints stay. Returns when it is done.
     pub fn detach(&mut self) {
-        self.links.drop_all();
+        locked(&self.links).drop_all();
     }
 
     /// Makes an image's unwinding table known; `None` when there is no room for it. It stays until the end.
@@ -374,6 +418,11 @@ impl Kernel {
             })
             .collect()
     }
+}
+
+/// A panic while it is held leaves whole entries only.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// File descriptors of all maps, those of global variables included.

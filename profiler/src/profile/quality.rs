@@ -149,6 +149,11 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
         Counter::ForksNotFollowed => {
             ("forks_not_followed", Dropped, "forked processes that are not traced, because there were too many")
         }
+        Counter::AtExit => (
+            "at_exit",
+            Seen,
+            "calls by interpreters that were shutting down, left out so that what a process held until then is known",
+        ),
         Counter::NativeWalks => ("native_walks", Seen, "call paths whose native frames were walked"),
         Counter::NativeFrames => ("native_frames", Seen, "native frames walked"),
         Counter::NativeUnmapped => (

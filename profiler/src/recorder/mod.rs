@@ -8,6 +8,7 @@ mod stacks;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
+use profiler_common::config::NO_SLOT;
 use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, Mapping, lifecycle, mapping};
 use profiler_common::ledger::{BlockKey, Pool, StackSums};
@@ -107,6 +108,15 @@ impl Recorder {
         self.processes.push(found);
     }
 
+    /// Takes back the last that was added by [`Self::add_found`]: it has gone before its trace began.
+    pub fn forget_found(&mut self, slot: u32) {
+        let last = self.processes.len().checked_sub(1);
+        if last.is_some() && self.slots.get(&slot).copied() == last {
+            self.slots.remove(&slot);
+            self.processes.pop();
+        }
+    }
+
     /// Adds a process that came since: it has executed another program.
     pub fn add_process(&mut self, slot: u32, start: Start) {
         let at_ms = self.elapsed_ms();
@@ -160,6 +170,12 @@ impl Recorder {
         self.slots.get(&slot).and_then(|&index| u32::try_from(index).ok())
     }
 
+    /// The processes that came since and got their probes since this was last asked.
+    pub fn newly_probed(&mut self) -> Vec<Pid> {
+        let new = self.processes.iter_mut().filter(|process| process.is_running());
+        new.filter_map(|process| process.take_untold().then(|| process.identity().pid)).collect()
+    }
+
     /// What the trace costs and how it is linked; shown in the report.
     pub fn quality_mut(&mut self) -> &mut Quality {
         &mut self.quality
@@ -195,6 +211,13 @@ impl Recorder {
                     self.add_forked(&event);
                 }
                 self.note_end(&event);
+                // What it forks next names it by its new slot.
+                if event.what == lifecycle::EXECUTED
+                    && event.code != NO_SLOT
+                    && let Some(&index) = self.slots.get(&event.header.slot)
+                {
+                    self.slots.insert(event.code, index);
+                }
                 return Some(event);
             }
             None => self.undecodable += 1,

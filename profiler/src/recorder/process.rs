@@ -130,6 +130,8 @@ pub struct Traced {
     signals: HashMap<i32, KilledBy>,
     /// When its last thread ended.
     last_thread_ended_ms: Option<u64>,
+    /// Its probes are on, and nobody was told.
+    untold: bool,
     gone: bool,
     /// Its rows are made: see [`super::ended`].
     pub settled: bool,
@@ -183,6 +185,7 @@ impl Traced {
             oom: None,
             signals: HashMap::new(),
             last_thread_ended_ms: None,
+            untold: false,
             gone: false,
             settled: false,
         }
@@ -241,7 +244,14 @@ impl Traced {
 
     /// Its probes were on this long after it began, microseconds.
     pub fn probed_after(&mut self, unprobed_us: u64) {
-        self.info.unprobed_us = unprobed_us;
+        // 0 stands for a process that never had any.
+        self.info.unprobed_us = unprobed_us.max(1);
+        self.untold = true;
+    }
+
+    /// Whether its probes are on since this was last asked.
+    pub fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.untold)
     }
 
     /// It has ended, or its trace has.
@@ -333,6 +343,13 @@ impl Traced {
         self.memory.as_ref().map(|memory| memory as &dyn Memory)
     }
 
+    /// Its end was told, and its parent may not know of it yet: takes what /proc says a last time.
+    pub fn read_last(&mut self) {
+        if let Ok(now) = Vitals::read(self.identity) {
+            self.vitals = Vitals { cpu_at_start_ms: self.vitals.cpu_at_start_ms, ..now };
+        }
+    }
+
     /// Reads what /proc says; when the process has gone the last reading stays.
     pub fn read_vitals(&mut self) {
         let Ok(now) = Vitals::read(self.identity) else {
@@ -344,6 +361,9 @@ impl Traced {
             self.info.rss_end = now.rss;
             self.info.rss_peak = self.info.rss_peak.max(now.rss);
             self.info.threads_end = now.threads;
+            // Servers give their workers names of their own, some time after the fork.
+            self.info.command =
+                command_line(self.identity.pid).unwrap_or_else(|| std::mem::take(&mut self.info.command));
         }
         self.vitals = Vitals { cpu_at_start_ms: self.vitals.cpu_at_start_ms, ..now };
     }

@@ -63,7 +63,8 @@ pub struct TraceArgs {
     /// How to link probes, instead of the best the kernel has.
     #[arg(long, value_name = "KIND", value_enum, hide = true)]
     pub links: Option<LinkKind>,
-    /// Where to write the line `attached` as soon as every probe is on: who started us need not guess how long it takes.
+    /// Where to write the line `attached` as soon as every probe is on, and `probed PID` for each process that comes
+    /// later: who started us need not guess how long it takes.
     #[arg(long, value_name = "FILE", hide = true)]
     pub ready: Option<PathBuf>,
     /// A command to launch under tracing.

@@ -29,7 +29,7 @@ use crate::recorder::Recorder;
 /// How often the process and the sums are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// How often a program just executed is looked at for its interpreter.
-const LOOK_EVERY: Duration = Duration::from_millis(3);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How often the profile is written: what a SIGKILL of pyalloc can cost at the most.
 const WRITE_EVERY: Duration = Duration::from_secs(4);
 /// The shares of more processes than this are read at the end only: each reading takes some ms.
@@ -157,14 +157,17 @@ impl Recording {
                     if let Some(end) = self.drain()? {
                         return Ok(end);
                     }
+                    self.say_probed()?;
                 }
                 _ = looks.tick(), if self.tree.is_undecided() => {
                     self.tree.decide(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
+                    self.say_probed()?;
                 }
                 _ = samples.tick() => {
                     if let Some(end) = self.sample()? {
                         return Ok(end);
                     }
+                    self.say_probed()?;
                     if written.elapsed() >= WRITE_EVERY {
                         self.write_aside().await?;
                         written = Instant::now();
@@ -181,8 +184,21 @@ impl Recording {
 
     /// Tells who waits for it that the probes are on, signals are heard and a first profile is written.
     fn say_ready(&self) -> Result<(), Failure> {
+        self.tell_waiting("attached\n")
+    }
+
+    /// Tells who waits for it which processes that came since have their probes.
+    fn say_probed(&mut self) -> Result<(), Failure> {
+        if self.ready.is_none() {
+            return Ok(());
+        }
+        let pids = self.recorder.newly_probed();
+        pids.into_iter().try_for_each(|pid| self.tell_waiting(&format!("probed {pid}\n")))
+    }
+
+    fn tell_waiting(&self, line: &str) -> Result<(), Failure> {
         let Some(path) = &self.ready else { return Ok(()) };
-        let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(b"attached\n"));
+        let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()));
         written.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
     }
 
@@ -230,6 +246,7 @@ impl Recording {
         ring.drain(|record| events.extend(recorder.take(record, kernel)));
         self.kernel.print_said();
         let held = events.iter().any(|event| event.what == lifecycle::HELD_AT_EXIT);
+        self.tree.collect_all(&mut self.kernel, &mut self.recorder);
         for event in &events {
             self.tree.apply(event, &mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
         }

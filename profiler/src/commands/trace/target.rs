@@ -173,7 +173,7 @@ fn at_entry(pid: Pid, kernel: &mut Kernel, child: &Launched, name: &str) -> Resu
     }
     let both = holding(process_flags::HOLD_AT_EXEC | process_flags::HOLD_AT_ENTRY);
     kernel.trace_process(pid, &both).map_err(Failure::cannot_observe)?;
-    kernel.attach(pid, &plan.points).map_err(Failure::cannot_observe)?;
+    kernel.attach(0, pid, &plan.points).map_err(Failure::cannot_observe)?;
     child.resume().map_err(gone)?;
     let fate = child.wait_for_change().map_err(gone)?;
     kernel.detach();

@@ -80,25 +80,29 @@ fn write_old_readings(page: &mut Page, profile: &Profile) {
 
 /// How long the processes that came during the trace ran without probes.
 fn write_gaps(page: &mut Page, profile: &Profile) {
-    let came = profile.processes.iter().filter(|process| process.seen_at_ms > 0 || process.unprobed_us > 0);
-    let mut gaps: Vec<u64> = came.map(|process| process.unprobed_us).collect();
+    let came = || profile.processes.iter().filter(|process| process.seen_at_ms > 0 || process.unprobed_us > 0);
+    let all = came().count() as u64;
+    let mut gaps: Vec<u64> = came().map(|process| process.unprobed_us).filter(|gap| *gap > 0).collect();
     gaps.sort_unstable();
-    let Some(longest) = gaps.last().copied() else {
-        return;
-    };
-    let median = gaps[gaps.len() / 2];
-    let were = if gaps.len() == 1 { "was" } else { "were" };
-    let came = format!("{} {were} forked or executed during the trace", counted(gaps.len() as u64, "process"));
-    let gap = match (longest, gaps.len()) {
-        (0, _) => "probes were on from the start".to_owned(),
-        (gap, 1) => format!("probes were on after {}; what it allocated before is not counted", time_us(gap)),
-        _ => format!(
-            "probes were on after {} (median), {} (longest); what they allocated before is not counted",
-            time_us(median),
-            time_us(longest)
+    let never = all - gaps.len() as u64;
+    let gap = match (gaps[..].last(), gaps.len()) {
+        _ if all == 0 => return,
+        (None, _) => String::new(),
+        (Some(gap), 1) => format!("; probes were on after {}; what it allocated before is not counted", time_us(*gap)),
+        (Some(longest), number) => format!(
+            "; probes were on after {} (median), {} (longest); what they allocated before is not counted",
+            time_us(gaps[number / 2]),
+            time_us(*longest)
         ),
     };
-    page.fact("new processes", &format!("{came}; {gap}"));
+    let never = match never {
+        0 => String::new(),
+        never if never == all => "; no probes: ended before, or no Python".to_owned(),
+        never => format!("; {never} of them had none: ended before, or no Python"),
+    };
+    let were = if all == 1 { "was" } else { "were" };
+    let came = format!("{} {were} forked or executed during the trace", counted(all, "process"));
+    page.fact("new processes", &format!("{came}{gap}{never}"));
 }
 
 fn write_cost(page: &mut Page, profile: &Profile) {
