@@ -1,5 +1,6 @@
 //! Traced processes: identity, memory, mapped files, and what /proc tells about them.
 
+pub mod bounded;
 pub mod image;
 pub mod launch;
 pub mod link_map;
