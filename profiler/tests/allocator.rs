@@ -378,7 +378,7 @@ fn a_busy_process_is_looked_at_without_absurd_numbers() {
         let workload = Workload::start(&name, &python, "busy");
         let start = Instant::now();
         let (mut looks, mut refused, mut most) = (0_u64, 0_u64, 0_u64);
-        while start.elapsed() < Duration::from_secs(3) && looks < 10_000 {
+        while start.elapsed() < Duration::from_secs(2) && looks < 10_000 {
             let held = workload.look();
             let glibc = held.glibc.as_ref().expect("glibc");
             for arena in &glibc.arenas {
@@ -471,10 +471,10 @@ fn whatever_the_memory_holds_a_look_ends_and_its_numbers_agree() {
         let workload = Workload::start_command(&name, command);
         let regions = maps::read(workload.target.pid()).expect("the target's mappings");
         let mut refused = 0;
-        for seed in 1..=24 {
+        for seed in 1..=12 {
             let rarity = [3, 40, 1000, 30_000][seed as usize % 4];
-            let broken = Broken { memory: &workload.memory, rarity, state: Cell::new(seed * 0x9e37_79b9_7f4a_7c15) };
-            let budget = Budget { bytes: 64 << 20, time: Duration::from_millis(300) };
+            let broken = Broken { memory: &workload.memory, rarity, state: Cell::new(seed << 40 | seed) };
+            let budget = Budget { bytes: 64 << 20, time: Duration::from_millis(100) };
             let held = workload.places.look(&broken, &regions, budget);
             held.glibc.iter().flat_map(|glibc| &glibc.arenas).for_each(|arena| check_ranges(&name, arena));
             if let Ok(pools) = &held.pymalloc {
@@ -487,6 +487,33 @@ fn whatever_the_memory_holds_a_look_ends_and_its_numbers_agree() {
             refused += held.refused;
         }
         assert!(refused > 0, "{name} {mode}: nothing was refused");
+    }
+}
+
+/// Not a test: what a look costs. `PYALLOC_LOOK_BLOCKS` is how many blocks of 1550 bytes to make.
+#[test]
+#[ignore = "measures: run it with --release -- --ignored --nocapture"]
+fn cost_of_a_look() {
+    let (name, python) = libraries().into_iter().next().expect("an interpreter");
+    for blocks in ["65000", "650000"] {
+        for mode in ["fragmented", "objects"] {
+            let mut command = Command::new(&python);
+            let command = command.env("BLOCKS", blocks).arg(support::workload("held.py")).arg(mode);
+            let workload = Workload::start_command(&name, command);
+            let mut looks: Vec<_> = (0..9).map(|_| workload.look()).collect();
+            looks.sort_by_key(|held| held.elapsed);
+            let glibc = looks[4].glibc.as_ref().expect("glibc");
+            let pools = looks[4].pymalloc.as_ref().expect("pymalloc");
+            println!(
+                "{mode} {blocks}: malloc {} MiB, pymalloc {} MiB, {} MiB read, median {:?}, least {:?}, most {:?}",
+                glibc.arenas.iter().map(|arena| arena.system_bytes).sum::<u64>() >> 20,
+                advice::bytes(&pools.arenas) >> 20,
+                looks[4].bytes_read >> 20,
+                looks[4].elapsed,
+                looks[0].elapsed,
+                looks[8].elapsed,
+            );
+        }
     }
 }
 

@@ -185,7 +185,7 @@ def settings():
 
 
 def objects():
-    kept = [[str(number) * (number % 20)] for number in range(300_000)]
+    kept = [[str(number) * (number % 20)] for number in range(int(os.environ.get("BLOCKS", "300000")))]
     lasting = [bytes(number % 400) for number in range(100_000)]
     del kept[: len(kept) // 2]
     return [kept, lasting[::3]]

@@ -58,6 +58,9 @@ pub enum NotRead {
     /// The structures do not lie where they should, or malloc was not used yet.
     #[error("the arenas of glibc's malloc were not found: what it holds free is not known")]
     NoArenas,
+    /// They were found, and then could not be read.
+    #[error("the arenas of glibc's malloc could not be read: the process has ended, or the time for a look was over")]
+    Unreadable,
     /// No interpreter was given.
     #[error("no CPython interpreter in the process")]
     NoPython,
@@ -102,10 +105,11 @@ impl Places {
     /// better look is kept.
     pub fn look(&self, memory: &impl Memory, regions: &[Region], budget: Budget) -> Held {
         let bounded = Bounded::new(memory, budget);
-        let glibc = self.glibc.clone().and_then(|place| twice(&bounded, || glibc::look(&place, &bounded, regions)));
+        // What costs less comes first.
         let pymalloc = self.pymalloc.clone().and_then(|place| {
             twice(&bounded, || arenas::look(&place, &bounded).map(|look| (look.refused, look)).map_err(NotRead::from))
         });
+        let glibc = self.glibc.clone().and_then(|place| twice(&bounded, || glibc::look(&place, &bounded, regions)));
         let refused = glibc.as_ref().map_or(0, |(refused, _)| *refused);
         let refused = refused + pymalloc.as_ref().map_or(0, |(refused, _)| *refused);
         Held {

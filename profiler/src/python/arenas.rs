@@ -85,7 +85,7 @@ pub struct Pymalloc {
     pub overhead_bytes: u64,
     /// Pools and arenas that did not validate.
     pub refused: u64,
-    /// Bytes of these pools.
+    /// Bytes of pools that did not validate or were not looked at.
     pub refused_bytes: u64,
 }
 
@@ -128,6 +128,9 @@ pub enum NotRead {
     /// The table of pools was not found.
     #[error("pymalloc's arenas were not found in this python: what they hold free is not known")]
     NotFound,
+    /// They were found, and then could not be read.
+    #[error("pymalloc's arenas could not be read: the process has ended, or the time for a look was over")]
+    Unreadable,
     /// What serves objects was not found.
     #[error(transparent)]
     NoTables(#[from] NoTables),
@@ -316,7 +319,11 @@ pub fn look<M: Memory>(place: &Place, memory: &Bounded<'_, M>) -> Result<Pymallo
         }
     }
     if !readable {
-        return Err(NotRead::NotFound);
+        return Err(NotRead::Unreadable);
+    }
+    if memory.is_spent() {
+        // What could not be read for want of budget is not wrong.
+        found.refused = 0;
     }
     found.arenas.sort_by_key(|range| range.start);
     found.never_used.sort_by_key(|range| range.start);

@@ -36,24 +36,14 @@ const HEAP_SIZE: u64 = 16;
 /// Bytes of `struct heap_info` at most; 32 before glibc 2.35, 48 since.
 const MAX_HEAP_INFO: u64 = 128;
 
-const SIZE_FLAGS: u64 = 7;
-
 /// The main arena's span: from the heap's start to the end of the top chunk. Where brk could not grow malloc goes on in
 /// mappings, of which nothing tells where they begin: then the span is the heap, and the rest is found by lists.
-pub(super) fn main_spans(
-    state: &State,
-    settings: Option<&Settings>,
-    memory: &impl Memory,
-    regions: &[Region],
-) -> Vec<Span> {
-    let Some(top_size) = memory.u64(state.top.wrapping_add(8)).ok().map(|size| size & !SIZE_FLAGS) else {
-        return Vec::new();
-    };
+pub(super) fn main_spans(state: &State, settings: Option<&Settings>, regions: &[Region]) -> Vec<Span> {
     let heap = |region: &&Region| is_named(region, "[heap]");
     let start = settings.map(|settings| settings.heap_start).filter(|&start| start != 0 && start < USER_END);
     let start = start.or_else(|| regions.iter().find(heap).map(|region| region.start));
     let Some(start) = start.map(|start| start.next_multiple_of(16)) else { return Vec::new() };
-    let end = state.top.saturating_add(top_size);
+    let end = state.top.saturating_add(state.top_size);
     let in_one_piece = !state.noncontiguous && start < state.top && end - start <= state.system_bytes;
     let range = if in_one_piece {
         start..end

@@ -104,7 +104,7 @@ pub enum FreeKind {
 
 /// Looks at all arenas: the number of refusals, and what was found.
 pub fn look<M: Memory>(place: &Place, memory: &Bounded<'_, M>, regions: &[Region]) -> Result<(u64, Glibc), NotRead> {
-    let states = state::read_all(memory, &place.layout).ok_or(NotRead::NoArenas)?;
+    let states = state::read_all(memory, &place.layout).ok_or(NotRead::Unreadable)?;
     let settings = place.settings.as_ref().and_then(|place| place.read(memory));
     let mut refused = 0;
     let mut caches = Vec::new();
@@ -112,7 +112,7 @@ pub fn look<M: Memory>(place: &Place, memory: &Bounded<'_, M>, regions: &[Region
     for (index, state) in states.iter().enumerate() {
         let main = index == 0;
         let spans = match main {
-            true => heaps::main_spans(state, settings.as_ref(), memory, regions),
+            true => heaps::main_spans(state, settings.as_ref(), regions),
             false => heaps::heap_spans(state, memory, regions),
         };
         let (arena, found, wrong) = arena(place, memory, state, main, &spans);

@@ -34,6 +34,9 @@ const NONCONTIGUOUS: u32 = 2;
 /// No address of a program, and no size, is as large: user space has 47 bits, or 56 with five levels of page tables.
 pub(super) const USER_END: u64 = 1 << 56;
 
+/// Flags in a chunk's size.
+const SIZE_FLAGS: u64 = 7;
+
 /// Arenas followed: eight for each of 1024 processors.
 const MAX_ARENAS: usize = 8192;
 
@@ -65,6 +68,8 @@ pub(super) struct State {
     /// Where a bin points to if it is empty, and where it does point to.
     pub bins: Vec<(u64, u64)>,
     pub top: u64,
+    /// Bytes of the top chunk.
+    pub top_size: u64,
     pub attached: u64,
     pub system_bytes: u64,
     next: u64,
@@ -85,7 +90,22 @@ pub(super) fn read_all(memory: &impl Memory, layout: &Layout) -> Option<Vec<Stat
     None
 }
 
+/// Reads an arena's head until its top is still the same after the top's size was read.
 fn read(memory: &impl Memory, layout: &Layout, address: u64) -> Option<State> {
+    let same = |state: &State| memory.u64(layout.top(address)).is_ok_and(|top| top == state.top);
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let mut state = copy(memory, layout, address)?;
+        state.top_size = memory.u64(state.top.wrapping_add(8)).map_or(0, |size| size & !SIZE_FLAGS);
+        if same(&state) {
+            return Some(state);
+        }
+        last = Some(state);
+    }
+    last
+}
+
+fn copy(memory: &impl Memory, layout: &Layout, address: u64) -> Option<State> {
     let length = usize::try_from(layout.bins + END).ok()?;
     let bytes = memory.bytes(address, length, length).ok()?;
     let word = |at: u64| Some(u64::from_le_bytes(bytes.get(usize::try_from(at).ok()?..)?.get(..8)?.try_into().ok()?));
@@ -100,6 +120,7 @@ fn read(memory: &impl Memory, layout: &Layout, address: u64) -> Option<State> {
         fast_bins: fast_bins.collect::<Option<_>>()?,
         bins: (0..BINS).map(bin).collect::<Option<_>>()?,
         top: word(layout.bins - TOP)?,
+        top_size: 0,
         attached: word(layout.bins + ATTACHED)?,
         system_bytes: word(layout.bins + SYSTEM)?,
         next: word(layout.bins + NEXT)?,
