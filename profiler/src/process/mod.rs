@@ -1,5 +1,6 @@
 //! Traced processes: identity, memory, mapped files, and what /proc tells about them.
 
+pub mod bounded;
 pub mod cgroup;
 pub mod image;
 pub mod kernel_log;
