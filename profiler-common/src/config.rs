@@ -91,6 +91,14 @@ pub struct PythonLayout {
     pub code_linetable: u32,
     /// `_co_firsttraceable` (i32), or [`ABSENT`].
     pub code_firsttraceable: u32,
+    /// `PyInterpreterState.next`.
+    pub interpreter_next: u32,
+    /// `PyInterpreterState`'s first thread state.
+    pub interpreter_threads: u32,
+    /// `PyThreadState.next`.
+    pub tstate_next: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
     /// Bits to keep of a code pointer found in a frame (tagged pointers, 3.14+).
     pub pointer_mask: u64,
 }
@@ -115,6 +123,10 @@ pub mod process_flags {
     pub const NOT_INHERITED: u32 = HOLD_AT_EXIT | HOLD_AT_EXEC | HOLD_AT_ENTRY;
 }
 
+/// Slots from here on, up to [`FIRST_FORKED_SLOT`], are given by the kernel side to programs that it sees executed in a
+/// followed process; those below are userspace's, for the processes that it finds.
+pub const FIRST_EXECUTED_SLOT: u32 = 1 << 12;
+
 /// Slots from here on are given by the kernel side to processes that it sees forked.
 pub const FIRST_FORKED_SLOT: u32 = 1 << 15;
 
@@ -129,23 +141,26 @@ pub const NO_SLOT: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProcessConfig {
     /// The process's number in this trace, never reused: userspace gives them from 0 up, the kernel side from
-    /// [`FIRST_FORKED_SLOT`] up.
+    /// [`FIRST_EXECUTED_SLOT`] and [`FIRST_FORKED_SLOT`] up.
     pub slot: u32,
     /// Bits of [`process_flags`].
     pub flags: u32,
     /// The slot of the process that forked it; [`NO_SLOT`] for one that was found or launched.
     pub parent_slot: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// The thread that takes the interpreter down; 0 while none does. Written by the kernel side, which counts nothing
+    /// of that thread from then on: what the process held when it ended stays known.
+    pub ending_tid: u32,
     /// Where the thread state is.
     pub thread_slot: ThreadSlot,
     /// Address of `_PyRuntime.gilstate.tstate_current` (CPython 3.11 and earlier), else 0. Up to 3.11 a thread's slot
     /// keeps its first thread state; while a sub-interpreter runs, only this variable tells which one does.
     pub current_state: u64,
+    /// Address of `_PyRuntime.interpreters.head`, where `current_state` is not 0.
+    pub interpreters: u64,
     /// The interpreter's offsets.
     pub layout: PythonLayout,
 }
 
 const _: () = assert!(core::mem::size_of::<ThreadSlot>() == 24);
-const _: () = assert!(core::mem::size_of::<PythonLayout>() == 80);
-const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 128);
+const _: () = assert!(core::mem::size_of::<PythonLayout>() == 96);
+const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 152);

@@ -74,19 +74,23 @@ pub enum Counter {
     InheritedFrees = 33,
     /// Forked processes that are not traced: no slot, or no room in the map of processes.
     ForksNotFollowed = 34,
+    /// Stacks not told: the thread runs in one of several interpreters, without the GIL (CPython 3.11 and earlier).
+    OtherInterpreter = 35,
+    /// Calls of threads that were taking their interpreter down; not counted elsewhere.
+    AtExit = 36,
     /// Page faults seen.
-    Faults = 35,
+    Faults = 37,
     /// Of these, faults that went on a run of pages and were not walked.
-    FaultsInRuns = 36,
+    FaultsInRuns = 38,
     /// Page faults dropped: the map of touched pages was full.
-    TouchMapFull = 37,
+    TouchMapFull = 39,
     /// Nanoseconds spent on page faults: measured on every one that is walked, and on 1 in 64 of the others.
-    FaultNanos = 38,
+    FaultNanos = 40,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 39;
+    pub const COUNT: u32 = 41;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -125,6 +129,8 @@ impl Counter {
         Self::NativeTruncated,
         Self::InheritedFrees,
         Self::ForksNotFollowed,
+        Self::OtherInterpreter,
+        Self::AtExit,
         Self::Faults,
         Self::FaultsInRuns,
         Self::TouchMapFull,

@@ -48,6 +48,9 @@ pub mod walk {
     pub const THREAD_MISMATCH: u32 = 5;
     /// The thread has a Python thread state but no frame: between calls into Python.
     pub const NO_FRAME: u32 = 6;
+    /// The thread has states in several interpreters, more than one has frames, and none holds the GIL: which of them
+    /// runs cannot be told (CPython 3.11 and earlier).
+    pub const OTHER_INTERPRETER: u32 = 7;
 }
 
 /// A stack seen for the first time. `depth` Python frames follow as `u64`s, innermost first, see [`frame`],
@@ -209,9 +212,10 @@ pub struct Mapping {
 
 /// The values of [`Lifecycle::what`].
 pub mod lifecycle {
-    /// The last thread of the process ended; `code` is the wait status.
+    /// The first thread of the process ended; `code` is the wait status.
     pub const EXITED: u32 = 1;
-    /// The process executed another program.
+    /// The process executed another program: the slot in the header was its own before, `code` is the new one;
+    /// `NO_SLOT` if it is not followed any more.
     pub const EXECUTED: u32 = 2;
     /// The process was stopped at its exit.
     pub const HELD_AT_EXIT: u32 = 3;
@@ -223,7 +227,19 @@ pub mod lifecycle {
     pub const FORKED: u32 = 6;
     /// As FORKED, and it runs in its parent's memory until it executes a program (vfork).
     pub const VFORKED: u32 = 7;
+    /// The last thread of the process ended; `code` is 1 if the pools were read at that moment, while its memory was
+    /// still there. Follows or precedes EXITED, which tells how it ended.
+    pub const ENDED: u32 = 8;
+    /// The kernel's OOM killer has chosen the process.
+    pub const OOM_VICTIM: u32 = 9;
+    /// A deadly signal was sent to the process: `code` is its number, `sender` and `name` tell by whom.
+    pub const SIGNALLED: u32 = 10;
+    /// A process was forked that is not to be traced: pid in the header is its own, slot its parent's.
+    pub const LEFT_ALONE: u32 = 11;
 }
+
+/// Bytes of a thread's name (TASK_COMM_LEN).
+pub const NAME_BYTES: usize = 16;
 
 /// Something happened to a process.
 #[repr(C)]
@@ -233,12 +249,20 @@ pub struct Lifecycle {
     pub header: Header,
     /// One of [`lifecycle`].
     pub what: u32,
-    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7). FORKED: see there.
+    /// EXITED: the wait status as `waitpid` gives it (exit code in bits 8..16, signal in 0..7). FORKED, EXECUTED: see there.
     pub code: u32,
+    /// SIGNALLED: the pid of who sent it; 0 for the kernel.
+    pub sender: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
+    /// SIGNALLED: the name of the sending thread, ended by a zero byte.
+    pub name: [u8; NAME_BYTES],
+    /// ENDED: the resident set size at that moment, bytes; 0 if it could not be read.
+    pub rss: u64,
 }
 
 const _: () = assert!(core::mem::size_of::<Header>() == 24);
 const _: () = assert!(core::mem::size_of::<NewStack>() == 48);
 const _: () = assert!(core::mem::size_of::<NewCode>() == 88 + 2 * STRING_COPY + LINETABLE_COPY);
 const _: () = assert!(core::mem::size_of::<Mapping>() == 88);
-const _: () = assert!(core::mem::size_of::<Lifecycle>() == 32);
+const _: () = assert!(core::mem::size_of::<Lifecycle>() == 64);

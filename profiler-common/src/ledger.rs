@@ -50,7 +50,14 @@ pub struct Pool {
     pub born_ms: u32,
     /// How often the pool at this address was opened during the trace.
     pub openings: u32,
+    /// Live blocks when the process ended, as the pool's header said; see `end_class`.
+    pub end_blocks: u32,
+    /// Size class index when the process ended; [`NOT_READ`] before that, or if the header could not be read.
+    pub end_class: u32,
 }
+
+/// Value of [`Pool::end_class`] where there was no reading.
+pub const NOT_READ: u32 = u32::MAX;
 
 /// A run of pages that one stack touched one after the other: what a page fault leaves behind.
 ///
@@ -117,6 +124,6 @@ pub struct StackSums {
 pub const TEMPORARY_MS: u32 = 100;
 
 const _: () = assert!(core::mem::size_of::<Block>() == 24);
-const _: () = assert!(core::mem::size_of::<Pool>() == 16);
+const _: () = assert!(core::mem::size_of::<Pool>() == 24);
 const _: () = assert!(core::mem::size_of::<StackSums>() == 88);
 const _: () = assert!(core::mem::size_of::<Touch>() == 24);

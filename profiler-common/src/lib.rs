@@ -16,7 +16,8 @@ pub mod unwind;
 /// Most Python frames the kernel walks in one stack; a deeper stack is flagged as truncated.
 ///
 /// The frames kept are the innermost ones.
-pub const MAX_FRAMES: usize = 256;
+/// With 512 a thread's state just fits the kernel's blocks of 8 KiB.
+pub const MAX_FRAMES: usize = 512;
 
 /// Bytes of a string object that travel with a [`event::NewCode`] record: header and text.
 pub const STRING_COPY: usize = 384;

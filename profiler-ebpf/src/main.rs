@@ -100,6 +100,18 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
     lifecycle::try_exit(&ctx)
 }
 
+/// The kernel's OOM killer has chosen a process.
+#[btf_tracepoint(function = "mark_victim")]
+pub fn mark_victim(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::try_oom(&ctx)
+}
+
+/// A signal is sent.
+#[btf_tracepoint(function = "signal_generate")]
+pub fn signal_generate(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::try_signal(&ctx)
+}
+
 /// A thread or a process is made.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {

@@ -1,15 +1,19 @@
-//! pymalloc's pools: which stack opened which pool last. What lives in them is read by userspace from their headers.
+//! pymalloc's pools: which stack opened which pool last. What lives in them is read by userspace from their headers; of
+//! a process that ends it is read here, in the last moment in which its memory is there.
+
+use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::helpers::generated::{bpf_for_each_map_elem, bpf_probe_read_user};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::HashMap;
-use profiler_common::config::ProcessConfig;
+use aya_ebpf::maps::{Array, HashMap};
+use profiler_common::config::{MAX_SLOTS, ProcessConfig};
 use profiler_common::counter::Counter;
-use profiler_common::ledger::{BlockKey, Pool};
+use profiler_common::ledger::{BlockKey, NOT_READ, Pool};
 
 use crate::stack::Stack;
 use crate::thread::Thread;
-use crate::{clock, counters};
+use crate::{atomic, clock, counters};
 
 /// Most pools: 16 GiB of small objects in pools of 16 KiB.
 const MAX_POOLS: u32 = 1 << 20;
@@ -20,6 +24,14 @@ const POOL_START: u64 = !0xfff;
 
 #[map]
 static POOLS: HashMap<BlockKey, Pool> = HashMap::with_max_entries(MAX_POOLS, BPF_F_NO_PREALLOC);
+
+/// How many pools each slot has opened: most processes that end have opened none, and need no look at the pools.
+#[map]
+static OPENED: Array<u64> = Array::with_max_entries(MAX_SLOTS, 0);
+
+/// Words of a pool's header up to the size class: used-block count at 0, class index at 36 (`Objects/obmalloc.c`,
+/// CPython 3.8 to 3.15).
+const HEADER_WORDS: usize = 10;
 
 /// Counts the pool that was opened: the state holds its first block.
 #[inline(always)]
@@ -32,11 +44,58 @@ pub fn opened(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
         Some(pool) => unsafe { (*pool).openings },
         None => 0,
     };
-    let pool = Pool { stack: stack.number, born_ms: clock::since_start_ms(), openings: openings.saturating_add(1) };
+    let pool = Pool {
+        stack: stack.number,
+        born_ms: clock::since_start_ms(),
+        openings: openings.saturating_add(1),
+        end_blocks: 0,
+        end_class: NOT_READ,
+    };
     if POOLS.insert(&key, &pool, 0).is_err() {
         counters::one(Counter::PoolMapFull);
         return;
     }
     counters::one(Counter::PoolsOpened);
     stack.opened_pool();
+    if let Some(count) = OPENED.get_ptr_mut(config.slot) {
+        // SAFETY: the map's value is an aligned u64 that lives as long as the map.
+        unsafe { atomic::add(count, 1) };
+    }
+}
+
+/// Reads the headers of the running process's pools; its memory must be the running one's.
+#[inline(always)]
+pub fn read_all(slot: u32) {
+    // SAFETY: the map's value is an aligned u64 that lives as long as the map.
+    if !OPENED.get_ptr(slot).is_some_and(|count| unsafe { *count } > 0) {
+        return;
+    }
+    let mut wanted = slot;
+    let map = (&raw const POOLS).cast_mut().cast::<c_void>();
+    // SAFETY: the callback has the signature that the helper asks for; the verifier checks both.
+    unsafe {
+        bpf_for_each_map_elem(map, read_one as *mut c_void, (&raw mut wanted).cast(), 0);
+    }
+}
+
+/// Reads one header, if it is of the slot that `wanted` points to; 0 goes on to the next.
+#[inline(never)]
+extern "C" fn read_one(_map: *mut c_void, key: *const u64, pool: *mut Pool, wanted: *const u32) -> i64 {
+    // SAFETY: the helper hands over the key, the value and the context it was given.
+    let (key, wanted) = unsafe { (BlockKey(*key), *wanted) };
+    if key.slot() != wanted {
+        return 0;
+    }
+    let mut header = [0u32; HEADER_WORDS];
+    let bytes = (HEADER_WORDS * 4) as u32;
+    // SAFETY: the destination is on the stack and as long as said; the helper checks the target's address itself.
+    let failed = unsafe { bpf_probe_read_user(header.as_mut_ptr().cast(), bytes, key.address() as *const _) };
+    if failed == 0 {
+        // SAFETY: as above; the process ends, so nobody else writes its pools.
+        unsafe {
+            (*pool).end_blocks = header[0];
+            (*pool).end_class = header[9];
+        }
+    }
+    0
 }

@@ -67,6 +67,14 @@ pub fn try_return(ctx: *mut c_void) -> u32 {
 fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Cookie) -> u32 {
     let function = cookie.function();
     let sp = regs.sp() + cookie.pushed();
+    // Probes may be there before userspace knows the interpreter that they are for.
+    if config.flags & process_flags::FOLLOW_ONLY != 0 && function != Function::Entry as u8 {
+        return SKIP_RETURN;
+    }
+    if config.ending_tid == current.tid && is_of_the_heap(function) {
+        counters::one(Counter::AtExit);
+        return SKIP_RETURN;
+    }
     if function == Function::Free as u8 {
         heap::free(config, current, regs.get(cookie.register(0)), sp);
         return SKIP_RETURN;
@@ -76,6 +84,7 @@ fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Co
         return SKIP_RETURN;
     }
     if function == Function::Exit as u8 {
+        process::ends(current);
         lifecycle::hold(config, current, process_flags::HOLD_AT_EXIT);
         return SKIP_RETURN;
     }
@@ -102,6 +111,11 @@ fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Co
         heap::enter(config, state, regs, cookie);
     }
     TAKE_RETURN
+}
+
+#[inline(always)]
+fn is_of_the_heap(function: u8) -> bool {
+    ![Function::CodeDealloc, Function::Exit, Function::Entry].iter().any(|other| *other as u8 == function)
 }
 
 /// The state of the running thread, if the function that returns is its outermost one. It is in none from now on.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
-use profiler_common::config::{FIRST_FORKED_SLOT, MAX_SLOTS, ProcessConfig};
+use profiler_common::config::{FIRST_EXECUTED_SLOT, FIRST_FORKED_SLOT, MAX_SLOTS, ProcessConfig};
 
 use crate::{atomic, namespace};
 
@@ -15,9 +15,12 @@ const MAX_PROCESSES: u32 = 4096;
 #[map]
 static PROCESSES: HashMap<u32, ProcessConfig> = HashMap::with_max_entries(MAX_PROCESSES, BPF_F_NO_PREALLOC);
 
-/// How many slots were given to forked processes.
+/// How many slots were given to forked processes, and to executed programs.
 #[map]
-static FORKED_SLOTS: Array<u64> = Array::with_max_entries(1, 0);
+static GIVEN_SLOTS: Array<u64> = Array::with_max_entries(2, 0);
+
+const FORKED: u32 = 0;
+const EXECUTED: u32 = 1;
 
 /// The running thread, in the user's words.
 #[derive(Clone, Copy)]
@@ -47,18 +50,38 @@ pub fn config(pid: u32) -> Option<&'static ProcessConfig> {
     unsafe { PROCESSES.get(&pid) }
 }
 
+/// The running thread takes the interpreter down.
+///
+/// Not for the process as a whole: its other threads may go on, and are waited for.
+pub fn ends(current: Current) {
+    if let Some(config) = PROCESSES.get_ptr_mut(&current.pid) {
+        // SAFETY: the value is aligned and lives as long as the program runs; one thread of a process ends it.
+        unsafe { (&raw mut (*config).ending_tid).write_volatile(current.tid) };
+    }
+}
+
 /// Makes a forked process known; false when there is no room.
 pub fn insert(pid: u32, config: &ProcessConfig) -> bool {
     PROCESSES.insert(&pid, config, 0).is_ok()
 }
 
 /// The next slot for a forked process; `None` when all have been given.
-pub fn next_slot() -> Option<u32> {
-    let last = FORKED_SLOTS.get_ptr_mut(0)?;
+pub fn slot_of_forked() -> Option<u32> {
+    next_slot(FORKED, FIRST_FORKED_SLOT, MAX_SLOTS)
+}
+
+/// The next slot for a program that a process executes; `None` when all have been given.
+pub fn slot_of_executed() -> Option<u32> {
+    next_slot(EXECUTED, FIRST_EXECUTED_SLOT, FIRST_FORKED_SLOT)
+}
+
+#[inline(always)]
+fn next_slot(kind: u32, first: u32, end: u32) -> Option<u32> {
+    let last = GIVEN_SLOTS.get_ptr_mut(kind)?;
     // SAFETY: the map's value is an aligned u64 that lives as long as the map.
     let given = unsafe { atomic::add(last, 1) };
-    let slot = u64::from(FIRST_FORKED_SLOT) + given;
-    if slot < u64::from(MAX_SLOTS) { Some(slot as u32) } else { None }
+    let slot = u64::from(first) + given;
+    if slot < u64::from(end) { Some(slot as u32) } else { None }
 }
 
 /// Forgets a process: its addresses mean nothing any more.

@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap};
+use aya_ebpf::maps::{Array, HashMap, Queue};
 use profiler_common::MAX_FRAMES;
 use profiler_common::config::{ProcessConfig, process_flags};
 use profiler_common::counter::Counter;
@@ -33,6 +33,10 @@ static STACKS: Array<StackSums> = Array::with_max_entries(MAX_STACKS, BPF_F_MMAP
 /// The last number given.
 #[map]
 static LAST_STACK: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Numbers of stacks whose processes have ended and whose sums userspace has taken: they are given again.
+#[map]
+static FREE_STACKS: Queue<u32> = Queue::with_max_entries(MAX_STACKS, 0);
 
 /// A stack that has its place among the sums.
 #[derive(Clone, Copy)]
@@ -95,14 +99,9 @@ fn find_or_number(hash: u64, slot: u32) -> Option<(u64, *mut StackSums)> {
 
 #[inline(never)]
 fn new_number(hash: u64, slot: u32) -> Option<u32> {
-    let last = LAST_STACK.get_ptr_mut(0)?;
-    // SAFETY: the map's value is an aligned u64 that lives as long as the map.
-    let number = unsafe {
-        // Looked at first, so that a full array does not count its refusals.
-        if *last >= u64::from(MAX_STACKS) - 1 {
-            return None;
-        }
-        (add(last, 1) + 1) as u32
+    let number = match FREE_STACKS.pop() {
+        Ok(Some(number)) => number,
+        _ => next_number()?,
     };
     let sums = STACKS.get_ptr_mut(number)?;
     // SAFETY: nobody else knows this number yet.
@@ -112,6 +111,20 @@ fn new_number(hash: u64, slot: u32) -> Option<u32> {
     let _ = STACK_NUMBERS.insert(&hash, &number, u64::from(BPF_NOEXIST));
     // SAFETY: as in `find_or_number`.
     STACK_NUMBERS.get_ptr(&hash).map(|number| unsafe { *number })
+}
+
+/// A number that was never given; `None` when all have been.
+#[inline(always)]
+fn next_number() -> Option<u32> {
+    let last = LAST_STACK.get_ptr_mut(0)?;
+    // SAFETY: the map's value is an aligned u64 that lives as long as the map.
+    unsafe {
+        // Looked at first, so that a full array does not count its refusals.
+        if *last >= u64::from(MAX_STACKS) - 1 {
+            return None;
+        }
+        Some((add(last, 1) + 1) as u32)
+    }
 }
 
 /// Sends the frames; when the ring is full the stack's next event tries again.
@@ -160,6 +173,7 @@ fn count(status: u32) {
         walk::READ_FAILED => counters::one(Counter::ReadFailed),
         walk::THREAD_MISMATCH => counters::one(Counter::ThreadMismatch),
         walk::NO_FRAME => counters::one(Counter::NoFrame),
+        walk::OTHER_INTERPRETER => counters::one(Counter::OtherInterpreter),
         _ => {}
     }
 }

@@ -16,8 +16,8 @@ use crate::{code, counters};
 #[unsafe(no_mangle)]
 static FSBASE_OFFSET: Global<u64> = Global::new(0);
 
-/// Frames looked at in one walk: those shown and the interpreter's own between them.
-const MAX_STEPS: usize = MAX_FRAMES + 64;
+/// Frames looked at in one walk: those shown and the interpreter's own between them, one wherever C code called Python.
+const MAX_STEPS: usize = 2 * MAX_FRAMES;
 
 /// Bytes of a frame that are read at the most: `Thread::frame`.
 const FRAME_BYTES: u32 = 128;
@@ -75,16 +75,22 @@ fn first_frame(config: &ProcessConfig) -> Result<u64, u32> {
     if owner != fsbase {
         return Err(walk::THREAD_MISMATCH);
     }
-    let tstate = running_state(config, tstate, fsbase);
-    let mut holder = tstate;
-    if layout.tstate_cframe != ABSENT {
-        holder = read(tstate + u64::from(layout.tstate_cframe)).ok_or(walk::READ_FAILED)?;
-    }
-    match read(holder + u64::from(layout.tstate_frame)) {
+    let tstate = running_state(config, tstate, fsbase)?;
+    match frame_of(layout, tstate) {
         None => Err(walk::READ_FAILED),
         Some(0) => Err(walk::NO_FRAME),
         Some(first) => Ok(first),
     }
+}
+
+/// The innermost frame of a thread state; 0 if it has none.
+#[inline(always)]
+fn frame_of(layout: &PythonLayout, tstate: u64) -> Option<u64> {
+    let mut holder = tstate;
+    if layout.tstate_cframe != ABSENT {
+        holder = read(tstate.wrapping_add(u64::from(layout.tstate_cframe)))?;
+    }
+    read(holder.wrapping_add(u64::from(layout.tstate_frame)))
 }
 
 /// The thread that a thread state belongs to: its fs base.
@@ -95,16 +101,61 @@ fn owner(layout: &PythonLayout, tstate: u64) -> Option<u64> {
 
 /// The thread's state that runs: while a sub-interpreter runs on CPython 3.11 and earlier, another than the slot's.
 ///
-/// `tstate_current` is NULL or another thread's while this one does not hold the GIL; then the slot's is right.
+/// `tstate_current` is NULL or another thread's while this one does not hold the GIL; then the slot's is right, unless
+/// the thread is in the middle of code of another interpreter too: from there it may have come back or not.
 #[inline(always)]
-fn running_state(config: &ProcessConfig, tstate: u64, fsbase: u64) -> u64 {
+fn running_state(config: &ProcessConfig, tstate: u64, fsbase: u64) -> Result<u64, u32> {
     if config.current_state == 0 {
-        return tstate;
+        return Ok(tstate);
     }
-    match read(config.current_state) {
-        Some(current) if current != 0 && current != tstate && owner(&config.layout, current) == Some(fsbase) => current,
-        _ => tstate,
+    let current = read(config.current_state).ok_or(walk::READ_FAILED)?;
+    if current == tstate {
+        return Ok(tstate);
     }
+    if current != 0 && owner(&config.layout, current) == Some(fsbase) {
+        return Ok(current);
+    }
+    match runs_elsewhere(config, tstate, fsbase) {
+        0 => Ok(tstate),
+        _ => Err(walk::OTHER_INTERPRETER),
+    }
+}
+
+/// Most thread states of all interpreters that are looked at; beyond them a stack counts as not told.
+const MAX_STATES: u32 = 512;
+
+/// Whether the thread has another state than `tstate` that has frames: 1, or 0.
+///
+/// A global function in the verifier's sense, as [`python_step`] is.
+// SAFETY: no other item of that name exists.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn runs_elsewhere(config: *const ProcessConfig, tstate: u64, fsbase: u64) -> u32 {
+    // SAFETY: the caller's pointer is a map's value; the verifier wants to see that null has been thought of.
+    let Some(config) = (unsafe { config.as_ref() }) else { return 1 };
+    let layout = &config.layout;
+    let next_of = |object: u64, offset: u32| read(object.wrapping_add(u64::from(offset))).unwrap_or(0);
+    let mut interpreter = read(config.interpreters).unwrap_or(0);
+    // By far the most processes have one.
+    if interpreter == 0 || next_of(interpreter, layout.interpreter_next) == 0 {
+        return 0;
+    }
+    let mut state = next_of(interpreter, layout.interpreter_threads);
+    for _ in 0..MAX_STATES {
+        if state == 0 {
+            interpreter = next_of(interpreter, layout.interpreter_next);
+            if interpreter == 0 {
+                return 0;
+            }
+            state = next_of(interpreter, layout.interpreter_threads);
+            continue;
+        }
+        if state != tstate && owner(layout, state) == Some(fsbase) && frame_of(layout, state) != Some(0) {
+            return 1;
+        }
+        state = next_of(state, layout.tstate_next);
+    }
+    1
 }
 
 /// Where the running thread keeps the pointer to its `PyThreadState`.

@@ -3,6 +3,7 @@
 //! The line, one room a stage: `kernel` (probes, maps, ring) -> `event` -> `process` -> `symbol` ->
 //! `ledger` -> `profile` -> `render`. `ARCHITECTURE.md` says what each room may not do.
 
+pub mod allocator;
 pub mod cli;
 pub mod commands;
 pub mod event;

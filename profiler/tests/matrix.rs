@@ -5,19 +5,17 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use pyalloc::profile::{BlockRow, Profile, file};
+use pyalloc::profile::{BlockRow, Profile};
 use serde::Deserialize;
 use support::Target;
-
-type Frame = (String, String, u32);
+use support::stale::Stale;
+use support::tracer::{Frame, Tracer, frames_of, without_root};
 
 /// A line that `matrix.py` prints.
 #[derive(Debug, Deserialize)]
@@ -25,7 +23,9 @@ type Frame = (String, String, u32);
 enum Said {
     Stack { size: u64, frames: Vec<Frame> },
     Many { function: String, count: u64, size: u64 },
-    Stale { base: u64, step: u64, count: u64, rounds: u64 },
+    Churn { function: String, made: u64, kept: u64, size: u64 },
+    Grown { function: String, size: u64 },
+    Stale(Stale),
     Small { function: String, count: u64, size: u64 },
 }
 
@@ -33,63 +33,14 @@ impl Said {
     /// With the bytes that a debug hook adds. It stands before the raw domain too, from which larger blocks come.
     fn with_hooks(mut self, hook: u64) -> Self {
         match &mut self {
-            Self::Stale { base: size, .. } | Self::Stack { size, .. } | Self::Many { size, .. } => *size += 2 * hook,
+            Self::Stale(stale) => stale.base += 2 * hook,
+            Self::Stack { size, .. }
+            | Self::Many { size, .. }
+            | Self::Churn { size, .. }
+            | Self::Grown { size, .. } => *size += 2 * hook,
             Self::Small { size, .. } => *size += hook,
         }
         self
-    }
-}
-
-/// Why the live tests cannot run here.
-fn without_root() -> bool {
-    let missing = !rustix::process::geteuid().is_root();
-    if missing {
-        println!("SKIPPED matrix: loading BPF programs needs root");
-    }
-    missing
-}
-
-/// A tracer attached to a target; killed when dropped.
-struct Tracer {
-    child: std::process::Child,
-    profile: PathBuf,
-}
-
-impl Tracer {
-    fn attach(target: &Target, folder: &Path) -> Result<Self, String> {
-        let profile = folder.join("matrix.pyalloc");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pyalloc"))
-            .args(["trace", "--quiet", "--pid", &target.pid().to_string(), "--output"])
-            .arg(&profile)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("pyalloc starts");
-        // The first profile is written when all probes stand.
-        let start = Instant::now();
-        while !fs::metadata(&profile).is_ok_and(|file| file.len() > 0) {
-            if child.try_wait().expect("pyalloc is waited for").is_some() {
-                let output = child.wait_with_output().expect("pyalloc's output");
-                return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-            }
-            assert!(start.elapsed() < Duration::from_secs(60), "pyalloc does not attach");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(Self { child, profile })
-    }
-
-    fn finish(mut self) -> Profile {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("pyalloc can be signalled");
-        let status = self.child.wait().expect("pyalloc ends");
-        assert!(status.success() || status.code() == Some(130), "{status}");
-        file::read(&self.profile).expect("a profile")
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -138,16 +89,21 @@ fn compare(profile: &Profile, said: &[Said]) -> Row {
         match said {
             Said::Stack { size, frames } => stack(profile, *size, frames, &mut row),
             Said::Many { function, count, size } => many(profile, function, *count, *size, &mut row),
-            Said::Stale { base, step, count, rounds } => stale(profile, *base, *step, *count, *rounds, &mut row),
+            Said::Churn { function, made, kept, size } => churn(profile, function, (*made, *kept), *size, &mut row),
+            Said::Grown { function, size } => grown(profile, function, *size, &mut row),
+            Said::Stale(stale) => {
+                let found = stale.found(profile);
+                row.stale = (found.right, found.unknown);
+                // One thread's records always find room.
+                if found.right + found.unknown != stale.rounds {
+                    row.wrong.push(format!("stale code: {:?} of {}", row.stale, stale.rounds));
+                }
+                row.wrong.extend(found.wrong);
+            }
             Said::Small { function, count, size } => small(profile, function, *count, *size, &mut row),
         }
     }
     row
-}
-
-fn frames_of(profile: &Profile, block: &BlockRow) -> Vec<Frame> {
-    let text = |id| profile.text(id).to_owned();
-    profile.frames_of(block.stack).map(|frame| (text(frame.file), text(frame.function), frame.line)).collect()
 }
 
 fn stack(profile: &Profile, size: u64, expected: &[Frame], row: &mut Row) {
@@ -157,11 +113,7 @@ fn stack(profile: &Profile, size: u64, expected: &[Frame], row: &mut Row) {
         row.wrong.push(format!("{} stacks allocated {size} bytes, expected at {:?}", of_size.len(), expected.first()));
         return;
     };
-    // Either end may come first: innermost first is what Python says.
-    let mut found = frames_of(profile, block);
-    if found.first() != expected.first() {
-        found.reverse();
-    }
+    let found = frames_of(profile, block);
     if found == expected {
         row.stacks.0 += 1;
         return;
@@ -198,27 +150,28 @@ fn many(profile: &Profile, function: &str, count: u64, size: u64, row: &mut Row)
     }
 }
 
-/// Every block of one of the sizes must have been made by the function that makes it, or by one not known.
-fn stale(profile: &Profile, base: u64, step: u64, count: u64, rounds: u64, row: &mut Row) {
-    let sizes: BTreeMap<u64, u64> = (0..count).map(|number| (base + number * step, number)).collect();
-    let mut objects = 0;
-    for block in &profile.blocks {
-        let Some(number) = sizes.get(&block.largest) else { continue };
-        let frames = frames_of(profile, block);
-        let named: Vec<_> = frames.iter().filter(|(_, name, _)| name.contains("stale_")).collect();
-        let expected =
-            (format!("stale_{number}.py"), format!("stale_{number}"), u32::try_from(number + 2).unwrap_or(0));
-        // The line may make small blocks too, where they are counted each.
-        let made = block.alloc_space / block.largest;
-        match named[..] {
-            [frame] if *frame == expected => objects += made,
-            [] if frames.iter().any(|(_, name, _)| name.contains("unknown")) => row.stale.1 += made,
-            _ => row.wrong.push(format!("stale code: blocks of {} bytes are said to be of {named:?}", block.largest)),
-        }
+/// What a function made, and what is left of it.
+fn churn(profile: &Profile, function: &str, expected: (u64, u64), size: u64, row: &mut Row) {
+    row.bytes.1 += 1;
+    let (made, kept, space) = of_function(profile, function, size).fold((0, 0, 0), |(made, kept, space), block| {
+        (made + block.alloc_objects, kept + block.inuse_objects, space + block.alloc_space)
+    });
+    if ((made, kept), space) == (expected, expected.0 * size) {
+        row.bytes.0 += 1;
+    } else {
+        row.wrong.push(format!("{function} made {made} blocks, {space} bytes, and kept {kept}; expected {expected:?}"));
     }
-    row.stale.0 = objects;
-    if objects + row.stale.1 != rounds {
-        row.wrong.push(format!("stale code: {objects} right and {} unknown of {rounds}", row.stale.1));
+}
+
+/// A block that realloc has moved and enlarged again and again is one block of its last size.
+fn grown(profile: &Profile, function: &str, size: u64, row: &mut Row) {
+    row.bytes.1 += 1;
+    let left = |block: &&BlockRow| block.inuse_objects > 0;
+    let found: Vec<u64> = of_function(profile, function, size).filter(left).map(|block| block.inuse_space).collect();
+    if found == [size] {
+        row.bytes.0 += 1;
+    } else {
+        row.wrong.push(format!("{function} has blocks of {found:?} bytes, expected one of {size}"));
     }
 }
 
@@ -274,11 +227,11 @@ fn table(rows: &[(String, Result<Row, String>)]) -> String {
 
 #[test]
 fn every_interpreter_is_recorded_as_it_says_itself() {
-    if without_root() {
+    if without_root("matrix") {
         return;
     }
     let mut rows = Vec::new();
-    for (name, python) in every_interpreter() {
+    for (name, python) in support::chosen_interpreters(&CHOSEN) {
         let row = trace(&mut Command::new(&python), 0);
         tell(&name, &row);
         rows.push((name, row));
@@ -286,11 +239,9 @@ fn every_interpreter_is_recorded_as_it_says_itself() {
     conclude(&rows, "PYALLOC_MATRIX_TABLE");
 }
 
-/// The interpreters that `PYALLOC_MATRIX_ONLY` is in the name of: all of them without it.
-fn every_interpreter() -> Vec<(String, PathBuf)> {
-    let only = env::var("PYALLOC_MATRIX_ONLY").unwrap_or_default();
-    support::every_interpreter().into_iter().filter(|(name, _)| name.contains(&only)).collect()
-}
+/// One of each version, and of each way to build it.
+const CHOSEN: [&str; 7] =
+    ["system", "pyenv", "debian sid 3.14", "debian sid 3.15", "manylinux 3.8", "manylinux 3.14t", "musllinux 3.13"];
 
 fn tell(name: &str, row: &Result<Row, String>) {
     match row {
@@ -352,13 +303,13 @@ fn variants(minor: u8) -> Vec<(String, &'static str, String, u64)> {
 
 #[test]
 fn other_allocators_are_recorded_as_exactly() {
-    if without_root() {
+    if without_root("matrix") {
         return;
     }
     // One each of: linked statically with pymalloc inlined, a shared library, the newest.
     let chosen = ["system", "pyenv 3.13", "debian sid 3.15"];
     let mut rows = Vec::new();
-    for (name, python) in every_interpreter() {
+    for (name, python) in support::chosen_interpreters(if support::wants_all() { &chosen } else { &chosen[..1] }) {
         if !chosen.iter().any(|start| name.starts_with(start)) || name.ends_with("dlopen") || name.ends_with("linked") {
             continue;
         }

@@ -166,7 +166,7 @@ impl Trace {
         let mut plan = ProbePlan::for_process(&target, None, rules).unwrap();
         plan.points.retain(|point| point.function == Function::Malloc && point.name == "malloc");
         assert_eq!(plan.points.len(), 1);
-        self.kernel.attach(self.pid, &plan.points).unwrap();
+        self.kernel.attach(0, self.pid, &plan.points).unwrap();
     }
 
     /// Time in the programs per call of malloc since the last time this was asked, ns.

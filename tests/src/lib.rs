@@ -3,6 +3,7 @@
 pub mod code;
 pub mod container;
 pub mod demo_service;
+pub mod doomed;
 pub mod guard;
 pub mod interpreters;
 pub mod lookup;

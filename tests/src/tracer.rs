@@ -1,8 +1,10 @@
 //! Running `pyalloc trace`: attached to a process, until told to end.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
@@ -24,7 +26,12 @@ pub fn pyalloc() -> Result<Command> {
 pub struct Tracer {
     guard: Guard,
     output: BufReader<ChildStdout>,
-    folder: TempDir,
+    complaints: BufReader<ChildStderr>,
+    /// Processes that are known to have their probes.
+    probed: BTreeSet<u32>,
+    path: PathBuf,
+    /// Removed with the tracer.
+    _folder: TempDir,
 }
 
 /// What a trace left behind.
@@ -55,6 +62,18 @@ impl Tracer {
         Ok(tracer)
     }
 
+    /// Launches a command under trace; returns when its probes are on.
+    pub fn launch(command: &[&OsStr], folder: &Path, variables: &[(&str, &str)]) -> Result<Self> {
+        let mut words = vec![OsStr::new("--")];
+        words.extend(command);
+        let mut tracer = Self::start_trace(|pyalloc| {
+            pyalloc.current_dir(folder).envs(variables.iter().copied());
+            words
+        })?;
+        tracer.wait_until_attached()?;
+        Ok(tracer)
+    }
+
     /// Starts attaching.
     pub fn start(pid: u32) -> Result<Self> {
         Self::start_with(pid, &[])
@@ -67,24 +86,51 @@ impl Tracer {
         Ok(tracer)
     }
 
+    /// As [`Self::attach`], with a profile elsewhere.
+    pub fn attach_to_file(pid: u32, path: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a folder")?;
+        let mut tracer = Self::start_in(pyalloc()?, pid, &[], folder, path.to_owned())?;
+        tracer.wait_until_attached()?;
+        Ok(tracer)
+    }
+
     fn start_with(pid: u32, options: &[&str]) -> Result<Self> {
         Self::start_by(pyalloc()?, pid, options)
     }
 
-    fn start_by(mut command: Command, pid: u32, options: &[&str]) -> Result<Self> {
+    fn start_by(command: Command, pid: u32, options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder")?;
-        let mut guard = Guard::start(
-            command
-                .args(["trace", "--pid", &pid.to_string(), "--ready", "/dev/stdout"])
-                .args(options)
-                .arg("-o")
-                .arg(profile_in(&folder))
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped()),
-        )?;
+        let path = folder.path().join("trace.pyalloc");
+        Self::start_in(command, pid, options, folder, path)
+    }
+
+    fn start_in(command: Command, pid: u32, options: &[&str], folder: TempDir, path: PathBuf) -> Result<Self> {
+        let pid = pid.to_string();
+        let words =
+            |_: &mut Command| ["--pid", &pid].into_iter().chain(options.iter().copied()).map(OsStr::new).collect();
+        Self::start_words(command, words, folder, path)
+    }
+
+    /// Starts `pyalloc trace` with what is asked for, after changing its surroundings.
+    fn start_trace<'a>(words: impl FnOnce(&mut Command) -> Vec<&'a OsStr>) -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a folder")?;
+        let path = folder.path().join("trace.pyalloc");
+        Self::start_words(pyalloc()?, words, folder, path)
+    }
+
+    fn start_words<'a>(
+        mut command: Command,
+        words: impl FnOnce(&mut Command) -> Vec<&'a OsStr>,
+        folder: TempDir,
+        path: PathBuf,
+    ) -> Result<Self> {
+        command.args(["trace", "--ready", "/dev/stdout", "-o"]).arg(&path);
+        let words = words(&mut command);
+        let mut guard =
+            Guard::start(command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         let output = BufReader::new(guard.child().stdout.take().context("standard output is a pipe")?);
-        Ok(Self { guard, output, folder })
+        let complaints = BufReader::new(guard.child().stderr.take().context("standard error is a pipe")?);
+        Ok(Self { guard, output, complaints, probed: BTreeSet::new(), path, _folder: folder })
     }
 
     /// Returns when the probes are on.
@@ -97,9 +143,33 @@ impl Tracer {
         Ok(())
     }
 
+    /// Returns when these processes, which came since, have their probes. Each is waited for once.
+    pub fn wait_until_probed(&mut self, pids: &[u32]) -> Result<()> {
+        while !pids.iter().all(|pid| self.probed.contains(pid)) {
+            let pid = self.next_probed()?;
+            self.probed.insert(pid);
+        }
+        Ok(())
+    }
+
+    /// Waits for the next process that came since to have its probes.
+    pub fn next_probed(&mut self) -> Result<u32> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).context("cannot read from pyalloc")?;
+        let pid = line.trim_end().strip_prefix("probed ").and_then(|pid| pid.parse().ok());
+        pid.with_context(|| format!("pyalloc follows no more: {line}"))
+    }
+
     /// Where the profile is written.
     pub fn profile_path(&self) -> PathBuf {
-        profile_in(&self.folder)
+        self.path.clone()
+    }
+
+    /// Waits for the next line on pyalloc's standard error.
+    pub fn next_complaint(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.complaints.read_line(&mut line).context("cannot read what pyalloc says")?;
+        Ok(line)
     }
 
     /// Sends pyalloc a signal.
@@ -124,6 +194,7 @@ impl Tracer {
     pub fn wait(mut self) -> Result<Traced> {
         let mut report = String::new();
         self.output.read_to_string(&mut report).context("cannot read the report")?;
+        let report: String = report.split_inclusive('\n').filter(|line| !line.starts_with("probed ")).collect();
         let complaint = self.complaint()?;
         let status = self.guard.wait()?;
         let profile = read(&self.profile_path()).with_context(|| format!("pyalloc: {status}: {complaint}"))?;
@@ -139,9 +210,7 @@ impl Tracer {
 
     fn complaint(&mut self) -> Result<String> {
         let mut text = String::new();
-        if let Some(mut stderr) = self.guard.child().stderr.take() {
-            stderr.read_to_string(&mut text).context("cannot read what pyalloc says")?;
-        }
+        self.complaints.read_to_string(&mut text).context("cannot read what pyalloc says")?;
         Ok(text)
     }
 }
@@ -149,8 +218,4 @@ impl Tracer {
 /// Reads a profile.
 pub fn read(path: &Path) -> Result<Profile> {
     profile::file::read(path).context("no profile")
-}
-
-fn profile_in(folder: &TempDir) -> PathBuf {
-    folder.path().join("trace.pyalloc")
 }

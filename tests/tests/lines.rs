@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use xtask::python::Interpreter;
 
 /// What the first frame of a stack says that was cut.
-const CUT: &str = "[outer frames cut: stack deeper than 256]";
+const CUT: &str = "[outer frames cut: stack deeper than 512]";
 
 /// Traces a workload that works once.
 fn traced<T: DeserializeOwned>(interpreter: &Interpreter, workload: &str) -> (T, Profile) {
@@ -60,7 +60,7 @@ fn every_frame_is_what_python_says() {
             }
             assert_eq!(found.len(), expected.len(), "{}: the block of {size}", name(&interpreter));
         }
-        assert_eq!(cut, 1, "deep(300) alone is deeper than what is walked");
+        assert_eq!(cut, 1, "deep(600) alone is deeper than what is walked");
         assert!(lookup::count(&profile, "truncated") >= 1);
     }
 }

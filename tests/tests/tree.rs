@@ -1,16 +1,11 @@
 //! A service of several processes: its workers are followed, and no block is counted twice or in the wrong one.
 #![cfg(test)] // for clippy: the helpers are tests too and may unwrap
 
-use std::time::{Duration, Instant};
-
 use live_tests::interpreters;
-use live_tests::tracer::{self, Tracer};
+use live_tests::tracer::Tracer;
 use live_tests::workload::Workload;
 use pyalloc::profile::{BlockRow, End, Profile};
 use serde::Deserialize;
-
-/// Far longer than the four seconds between two copies of a running trace's profile.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 struct Pids {
@@ -29,20 +24,6 @@ struct Each {
     sizes: Vec<u64>,
 }
 
-/// Waits until the profile of the running trace shows these processes with their probes on.
-fn wait_until_probed(tracer: &Tracer, pids: &[u32]) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let profile = tracer::read(&tracer.profile_path()).unwrap();
-        let probed = |pid: &u32| profile.processes.iter().any(|process| process.pid == *pid && process.unprobed_us > 0);
-        if pids.iter().all(probed) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{pids:?} are not probed: {:?}", profile.processes);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// The blocks of one size in one process: allocated, and live at the end.
 fn blocks(profile: &Profile, pid: u32, size: u64) -> (u64, u64) {
     let is_of = |row: &&BlockRow| profile.processes[row.process as usize].pid == pid && row.largest == size;
@@ -58,18 +39,18 @@ fn count(profile: &Profile, name: &str) -> u64 {
 fn every_process_of_a_service_is_followed() {
     for interpreter in interpreters::for_test("every_process_of_a_service_is_followed") {
         let mut service = Workload::start(&interpreter.path, "tree.py", [] as [&str; 0]).unwrap();
-        let tracer = Tracer::attach(service.pid()).unwrap();
+        let mut tracer = Tracer::attach(service.pid()).unwrap();
 
         service.say("keep").unwrap();
         let inherited: One = service.read().unwrap();
         service.say("fork").unwrap();
         let workers: Pids = service.read().unwrap();
-        wait_until_probed(&tracer, &workers.pids);
+        tracer.wait_until_probed(&workers.pids).unwrap();
         service.say("work").unwrap();
         let worked: Each = service.read().unwrap();
         service.say("start").unwrap();
         let started: Pids = service.read().unwrap();
-        wait_until_probed(&tracer, &started.pids);
+        tracer.wait_until_probed(&started.pids).unwrap();
         service.say("work there").unwrap();
         let there: Each = service.read().unwrap();
         service.say("end workers").unwrap();

@@ -76,10 +76,10 @@ fn attach_and_detach(pid: Pid, links: LinkKind, times: usize) {
     let (interpreter, plan) = probes(pid);
     let mut kernel =
         Kernel::load(Settings { max_live_blocks: 1 << 16, links: Some(links), native: None, verbose: false }).unwrap();
-    kernel.attach_tracepoints().unwrap();
+    kernel.attach_tracepoints(true).unwrap();
     kernel.trace_process(pid, &interpreter.walker_config(0, 0)).unwrap();
     for time in 0..times {
-        kernel.attach(pid, &plan.points).unwrap();
+        kernel.attach(0, pid, &plan.points).unwrap();
         let seen = |kernel: &Kernel| kernel.counters().unwrap()[Counter::EntryHits as usize];
         let before = seen(&kernel);
         while seen(&kernel) < before + 200 {
@@ -187,7 +187,7 @@ fn a_target_that_ends_ends_the_trace_with_a_report() {
         workload
     };
     check("exit", false, End::Exited(5), "ended with exit code 5");
-    check("killed", true, End::Killed(9), "signal 9");
+    check("killed", true, End::Killed(9), "killed by SIGKILL, sent by process");
     let workload = check("exec", false, End::Executed, "executed another program");
     let name = fs::read_to_string(format!("/proc/{}/comm", workload.pid())).unwrap();
     assert_eq!(name.trim(), "sleep", "the new program runs on");

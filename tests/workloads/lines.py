@@ -98,8 +98,8 @@ def main():
     asyncio.run(consume("asyncio"))
     Äußeres.内部().größe("name")
     deep(30)
-    deep(240)
-    deep(300)
+    deep(490)
+    deep(600)
     print(json.dumps([{"size": len(block) + 1, "frames": frames} for frames, block in HELD]), flush=True)
     sys.stdin.readline()
 

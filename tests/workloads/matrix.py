@@ -4,12 +4,15 @@ Prints "ready" and waits for a line. Then allocates, printing one JSON object a 
 
     {"kind": "stack", "size": bytes, "frames": [[file, qualified name, line], ...]}   one block of a size of its own
     {"kind": "many", "function": name, "count": n, "size": bytes}                     n blocks, by one function
+    {"kind": "churn", "function": name, "made": n, "kept": n, "size": bytes}          n blocks made, some of them kept
+    {"kind": "grown", "function": name, "size": bytes}                                one block that has grown to a size
     {"kind": "stale", "base": bytes, "step": bytes, "count": n, "rounds": n}          code compiled and dropped
     {"kind": "small", "function": name, "count": n, "size": bytes}                    objects of up to 512 bytes, kept
 
 and "done" when all is held, and waits for the end of its input. A size is what the allocator is asked for.
 """
 
+import array
 import asyncio
 import concurrent.futures
 import json
@@ -185,6 +188,22 @@ def many_medium():
     return made
 
 
+def churn():
+    kept = []
+    for turn in range(3000):
+        block = bytes(6000)
+        if turn % 100 == 0:
+            kept.append(block)
+    return kept
+
+
+def grown():
+    numbers = array.array("q")
+    for number in range(300_000):
+        numbers.append(number)
+    return numbers
+
+
 def small_objects():
     return [bytes(100) for _ in range(100_000)]
 
@@ -218,6 +237,10 @@ def main():
     for function in (many_big, many_medium):
         held.append(function())
         say(kind="many", function=function.__name__, count=len(held[-1]), size=sys.getsizeof(held[-1][0]))
+    held.append(churn())
+    say(kind="churn", function="churn", made=3000, kept=len(held[-1]), size=sys.getsizeof(held[-1][0]))
+    held.append(grown())
+    say(kind="grown", function="grown", size=sys.getsizeof(held[-1]) - sys.getsizeof(array.array("q")))
     held.append(small_objects())
     say(kind="small", function="small_objects", count=len(held[-1]), size=sys.getsizeof(held[-1][0]))
     print("done", flush=True)

@@ -2,6 +2,8 @@
 //! the interpreters, the binary and root are).
 
 pub mod binary;
+pub mod cgroup;
 pub mod ebpf;
 pub mod privilege;
 pub mod python;
+pub mod servers;

@@ -8,6 +8,7 @@ mod interpreters;
 mod interrupt;
 mod matrix;
 mod setup;
+mod survive;
 mod tally;
 mod test;
 
@@ -19,17 +20,22 @@ const HELP: &str = "\
 cargo xtask TASK
 
   setup        install what building and testing need, after saying what (nothing if nothing is missing)
-  interpreters fetch more real interpreters for the tests, into target/interpreters (nothing if all are there)
+  interpreters fetch more real interpreters for the tests, and packages for them, into target/interpreters
+               (nothing if all are there)
   build-ebpf   build the kernel side alone, and print the path of the object
   matrix       records on every interpreter what it says itself, and writes docs/interpreters.md
   demo         a small service that leaks, under load, traced: prints the report and the flamegraph's path
   test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
   ci           what CI runs: format, lints, tests
   bench        what tracing costs, as ratios; --pairs N for more than 5 pairs of runs;
-               `bench soak`: what pyalloc itself takes over three minutes
+               `bench soak`: what pyalloc itself takes over three minutes;
+               `bench scale [--only KIND]`: what it takes for much of everything, and what it loses;
+               `bench bystander`: what processes pay that are not traced, and traced ones for each other
+  survive      kills a traced program 50 times, by SIGKILL and by a control group's limit, and prints what is left
+               of it; --repeats N for another number
   help         this text
 
-Tracing needs root: demo, test and bench use sudo where they are not run as root.
+Tracing needs root: demo, test, bench and survive use sudo where they are not run as root.
 ";
 
 /// Usage errors have the exit code that pyalloc itself gives them.
@@ -42,13 +48,15 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = interrupt::watch().and_then(|()| match arguments[..] {
         ["setup"] => setup::run(),
-        ["interpreters"] => interpreters::run(),
+        ["interpreters"] => interpreters::run_with_packages(),
         ["build-ebpf"] => build_ebpf(),
         ["matrix"] => matrix::run(),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["ci"] => ci::run(),
         ["bench", ref options @ ..] => bench::run(options),
+        ["survive", ref options @ ..] => survive::run(options),
+        [bench::bystander::TASK] => bench::bystander::serve(),
         ["help" | "--help" | "-h"] => help(),
         _ => {
             eprint!("{HELP}");

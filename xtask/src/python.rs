@@ -41,6 +41,12 @@ impl Interpreter {
         format!("CPython {major}.{minor}.{micro}{}", if self.free_threaded { "t" } else { "" })
     }
 
+    /// The tag of extension modules for it: "cp313t".
+    pub fn abi(&self) -> String {
+        let (major, minor, _) = self.version;
+        format!("cp{major}{minor}{}", if self.free_threaded { "t" } else { "" })
+    }
+
     /// Whether `cargo xtask interpreters` brought it: good for running scripts, not for installing packages.
     pub fn is_fetched(&self) -> bool {
         self.path.starts_with(fetched_folder())

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use xtask::ebpf::workspace_root;
 use xtask::privilege::Privilege;
+use xtask::servers::{self, Redis};
 use xtask::{binary, python};
 
 use crate::tally::{Reader, Tally};
@@ -22,7 +23,9 @@ pub fn run() -> Result<()> {
     if let Err(error) = interpreters::run() {
         println!("without fetched interpreters: {error:#}");
     }
+    interpreters::fetch_packages(false);
     prepare_interpreters();
+    prepare_servers();
     binary::build()?;
     let mut sums = unit_tests()?;
     sums.add(live_tests()?);
@@ -47,6 +50,14 @@ fn prepare_interpreters() {
         if let Err(error) = python::workloads_venv(&interpreter) {
             println!("  without an environment for the workloads: {error:#}");
         }
+    }
+}
+
+/// gunicorn, Celery and Redis; the tests say which of them cannot run without.
+fn prepare_servers() {
+    let venv = python::newest().and_then(|interpreter| servers::venv(&interpreter));
+    for error in [venv.err(), Redis::ensure().err()].into_iter().flatten() {
+        println!("without a real server for the tests: {error:#}");
     }
 }
 

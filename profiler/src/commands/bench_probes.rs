@@ -120,7 +120,7 @@ fn links(args: &BenchProbesArgs) -> Result<String, Failure> {
             continue;
         };
         let began = Instant::now();
-        kernel.attach(pid, &python.plan.points).map_err(Failure::cannot_observe)?;
+        kernel.attach(0, pid, &python.plan.points).map_err(Failure::cannot_observe)?;
         let attached = Instant::now();
         kernel.detach();
         let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1000.0;
@@ -160,7 +160,7 @@ fn traced<T>(
     measure: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     kernel.trace_process(pid, config).map_err(Failure::cannot_observe)?;
-    kernel.attach(pid, points).map_err(Failure::cannot_observe)?;
+    kernel.attach(0, pid, points).map_err(Failure::cannot_observe)?;
     let measured = measure();
     kernel.detach();
     measured

@@ -23,6 +23,15 @@ pub struct Offsets {
     pub mm: u64,
     /// `task_struct.pagefault_disabled`.
     pub pagefault_disabled: u64,
+    /// `task_struct.signal`.
+    pub signal: u64,
+    /// `signal_struct.live`.
+    pub live: u64,
+    /// The count of `mm_struct.rss_stat[0]`, and bytes from one to the next: 0 before Linux 6.2, which kept them
+    /// otherwise.
+    pub rss: u64,
+    /// See `rss`.
+    pub rss_stride: u64,
 }
 
 /// Byte offsets on the way from a task to its id in a pid namespace.
@@ -67,7 +76,15 @@ impl Vmlinux {
         let tgid = field("task_struct", "tgid", "task_struct.tgid")?;
         let mm = field("task_struct", "mm", "task_struct.mm")?;
         let pagefault_disabled = field("task_struct", "pagefault_disabled", "task_struct.pagefault_disabled")?;
-        Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm, pagefault_disabled })
+        let signal = field("task_struct", "signal", "task_struct.signal")?;
+        let live = field("signal_struct", "live", "signal_struct.live")?;
+        let counter = types.member("percpu_counter", "count").zip(types.size("percpu_counter"));
+        let counters = types.member("mm_struct", "rss_stat").filter(|_| types.size("mm_rss_stat").is_none());
+        let (rss, rss_stride) = match (counters, counter) {
+            (Some(first), Some((count, stride))) => (first + count, stride),
+            _ => (0, 0),
+        };
+        Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm, signal, live, rss, rss_stride, pagefault_disabled })
     }
 
     /// What is needed where pyalloc runs in a container's pid namespace.
@@ -111,6 +128,9 @@ const KIND_DATASEC: u32 = 15;
 const KIND_DECL_TAG: u32 = 17;
 const KIND_ENUM64: u32 = 19;
 
+/// Nameless structs inside nameless structs that are looked into.
+const MOST_NESTED: u32 = 3;
+
 struct Types<'a> {
     types: &'a [u8],
     strings: &'a [u8],
@@ -121,6 +141,8 @@ struct Type<'a> {
     name: u32,
     /// Bit fields in use: member offsets then hold a size in their upper 8 bits.
     kind_flag: bool,
+    /// Bytes of a structure; of other kinds a type.
+    size: u32,
     /// What follows the 12 bytes common to all types.
     body: &'a [u8],
 }
@@ -152,7 +174,8 @@ impl<'a> Types<'a> {
                 _ => 0,
             };
             let body = rest.get(12..12 + length)?;
-            let found = pick(&Type { kind, name: word(rest, 0)?, kind_flag: info >> 31 == 1, body });
+            let found =
+                pick(&Type { kind, name: word(rest, 0)?, kind_flag: info >> 31 == 1, size: word(rest, 8)?, body });
             if found.is_some() {
                 return found;
             }
@@ -161,18 +184,44 @@ impl<'a> Types<'a> {
         None
     }
 
-    /// Byte offset of a struct's member.
+    /// Byte offset of a struct's member, also of one that stands in nameless structs within it.
     fn member(&self, structure: &str, member: &str) -> Option<u64> {
+        let named = |kind: &Type<'a>| kind.kind == KIND_STRUCT && self.name(kind.name) == structure.as_bytes();
+        self.find(|kind| named(kind).then(|| self.member_of(kind.body, kind.kind_flag, member, MOST_NESTED))?)
+    }
+
+    fn member_of(&self, body: &[u8], kind_flag: bool, member: &str, nested: u32) -> Option<u64> {
+        let offset = |entry: &[u8]| {
+            let bits = word(entry, 8)?;
+            Some(u64::from(if kind_flag { bits & 0xff_ffff } else { bits }) / 8)
+        };
+        let entries = || body.chunks_exact(12);
+        let direct = entries().find(|entry| word(entry, 0).is_some_and(|name| self.name(name) == member.as_bytes()));
+        if let Some(entry) = direct {
+            return offset(entry);
+        }
+        let nameless = entries().filter(|entry| nested > 0 && word(entry, 0) == Some(0));
+        nameless
+            .filter_map(|entry| {
+                let inner = self.by_id(word(entry, 4)?)?;
+                let composite = matches!(inner.kind, KIND_STRUCT | KIND_UNION);
+                let within = composite.then(|| self.member_of(inner.body, inner.kind_flag, member, nested - 1))??;
+                Some(offset(entry)? + within)
+            })
+            .next()
+    }
+
+    /// Bytes of a struct.
+    fn size(&self, structure: &str) -> Option<u64> {
+        let named = |kind: &Type<'a>| kind.kind == KIND_STRUCT && self.name(kind.name) == structure.as_bytes();
+        self.find(|kind| named(kind).then_some(u64::from(kind.size)))
+    }
+
+    fn by_id(&self, id: u32) -> Option<Type<'a>> {
+        let mut left = id;
         self.find(|kind| {
-            if kind.kind != KIND_STRUCT || self.name(kind.name) != structure.as_bytes() {
-                return None;
-            }
-            let found = kind
-                .body
-                .chunks_exact(12)
-                .find(|entry| word(entry, 0).is_some_and(|name| self.name(name) == member.as_bytes()))?;
-            let bits = word(found, 8)?;
-            Some(u64::from(if kind.kind_flag { bits & 0xff_ffff } else { bits }) / 8)
+            left = left.checked_sub(1)?;
+            (left == 0).then_some(Type { ..*kind })
         })
     }
 
@@ -199,6 +248,8 @@ mod tests {
         assert!(offsets.exit_code > 0 && offsets.exit_code.is_multiple_of(4));
         let pid = kernel.pid_offsets().unwrap();
         assert!(pid.group_leader > 0 && pid.thread_pid > 0 && pid.level > 0 && pid.numbers > pid.level && pid.inum > 0);
+        assert!(offsets.live < 4096 && offsets.live.is_multiple_of(4));
+        assert!(offsets.rss_stride == 0 || offsets.rss > 0);
         assert!(kernel.function_id("schedule").is_some());
         assert!(kernel.function_id("there_is_no_such_function").is_none());
     }

@@ -12,6 +12,8 @@ use aya::Ebpf;
 use profiler_common::probe::Function;
 use rustix::time::{ClockId, clock_gettime};
 
+use profiler_common::config::NO_SLOT;
+
 use super::links::Links;
 use super::plan::{ProbePlan, Target};
 use super::programs::Programs;
@@ -50,13 +52,13 @@ pub(super) fn measure(ebpf: &mut Ebpf, idle: &Programs, attached: &mut Links) ->
     let entries: Vec<ProbePoint> = points.iter().map(entry_only).collect();
     let plain = child.round_ns(ORDER).map_err(failed)?;
     let mut first = Links::default();
-    first.add(pid, links::attach(idle, ebpf, pid, &entries)?);
+    first.add(NO_SLOT, links::attach(idle, ebpf, pid, &entries)?);
     let hit = child.round_ns(ORDER);
     // Gone before the next are measured: each hit runs the programs of all links on its site.
     first.drop_all();
-    attached.add(pid, links::attach(idle, ebpf, pid, &points)?);
+    attached.add(NO_SLOT, links::attach(idle, ebpf, pid, &points)?);
     let taken = child.round_ns(ORDER);
-    attached.drop_process(pid);
+    attached.drop_process(NO_SLOT, false);
     Ok(costs(plain, hit.map_err(failed)?, taken.map_err(failed)?))
 }
 

@@ -1,6 +1,6 @@
 //! Attaching the probes of one process, by the best kind of link the kernel has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -43,10 +43,12 @@ pub(super) enum Link {
     Perf(UProbeLink),
 }
 
-/// The links of each process.
+/// The links of each process, by its slot: a pid may be given to another one.
 #[derive(Default)]
 pub(super) struct Links {
-    by_process: HashMap<Pid, Vec<Link>>,
+    by_slot: HashMap<u32, Vec<Link>>,
+    /// Processes that ended or executed another program, maybe before their links were made.
+    unwanted: HashSet<u32>,
     dropping: Vec<JoinHandle<()>>,
 }
 
@@ -54,19 +56,30 @@ pub(super) struct Links {
 const DROPPERS: usize = 16;
 
 impl Links {
-    pub(super) fn add(&mut self, pid: Pid, made: Vec<Link>) {
-        self.by_process.entry(pid).or_default().extend(made);
+    pub(super) fn add(&mut self, slot: u32, made: Vec<Link>) {
+        if self.unwanted.contains(&slot) {
+            return self.drop_aside(made);
+        }
+        self.by_slot.entry(slot).or_default().extend(made);
     }
 
-    pub(super) fn drop_process(&mut self, pid: Pid) {
-        self.dropping.retain(|thread| !thread.is_finished());
-        if let Some(links) = self.by_process.remove(&pid) {
-            self.dropping.push(std::thread::spawn(move || drop(links)));
+    /// Drops them, in the background; those that are yet to be made, too, if the slot will not be used again.
+    pub(super) fn drop_process(&mut self, slot: u32, for_good: bool) {
+        if for_good {
+            self.unwanted.insert(slot);
+        }
+        if let Some(links) = self.by_slot.remove(&slot) {
+            self.drop_aside(links);
         }
     }
 
+    fn drop_aside(&mut self, links: Vec<Link>) {
+        self.dropping.retain(|thread| !thread.is_finished());
+        self.dropping.push(std::thread::spawn(move || drop(links)));
+    }
+
     pub(super) fn drop_all(&mut self) {
-        let mut all: Vec<Link> = self.by_process.drain().flat_map(|(_, links)| links).collect();
+        let mut all: Vec<Link> = self.by_slot.drain().flat_map(|(_, links)| links).collect();
         let share = all.len().div_ceil(DROPPERS).max(1);
         while !all.is_empty() {
             let links = all.split_off(all.len().saturating_sub(share));
@@ -92,32 +105,57 @@ pub(super) fn attach(
     pid: Pid,
     points: &[ProbePoint],
 ) -> Result<Vec<Link>, KernelError> {
-    match programs {
-        Programs::Session { session, entry } => {
-            let (with, without): (Vec<_>, Vec<_>) = points.iter().partition(|point| point.wants_return());
-            let mut links = multi(session.as_fd(), sys::UPROBE_SESSION, pid, &with, false)?;
-            links.extend(multi(entry.as_fd(), sys::UPROBE_MULTI, pid, &without, false)?);
-            Ok(links)
-        }
-        Programs::Multi { entry, returns } => {
-            let all: Vec<&ProbePoint> = points.iter().collect();
-            let with: Vec<&ProbePoint> = points.iter().filter(|point| point.wants_return()).collect();
-            // Returns first: an entry without its return would leave its thread inside a call for a while.
-            let mut links = multi(returns.as_fd(), sys::UPROBE_MULTI, pid, &with, true)?;
-            links.extend(multi(entry.as_fd(), sys::UPROBE_MULTI, pid, &all, false)?);
-            Ok(links)
-        }
-        Programs::Perf { entry, returns } => {
-            let mut links = Vec::new();
-            for point in points.iter().filter(|point| point.wants_return()) {
-                links.push(perf(ebpf, returns, pid, point)?);
-            }
-            for point in points {
-                links.push(perf(ebpf, entry, pid, point)?);
-            }
-            Ok(links)
-        }
+    if let Some(made) = attach_multi(programs, pid, points) {
+        return made;
     }
+    let Programs::Perf { entry, returns } = programs else { return Ok(Vec::new()) };
+    let mut links = Vec::new();
+    for point in points.iter().filter(|point| point.wants_return()) {
+        links.push(perf(ebpf, returns, pid, point)?);
+    }
+    for point in points {
+        links.push(perf(ebpf, entry, pid, point)?);
+    }
+    Ok(links)
+}
+
+/// As [`attach`], where the kernel can link many probes at once: that takes nothing but the programs' descriptors.
+pub(super) fn attach_multi(
+    programs: &Programs,
+    pid: Pid,
+    points: &[ProbePoint],
+) -> Option<Result<Vec<Link>, KernelError>> {
+    match programs {
+        Programs::Session { session, entry } => Some(sessions(session.as_fd(), entry.as_fd(), pid, points)),
+        Programs::Multi { entry, returns } => Some(entries_and_returns(entry.as_fd(), returns.as_fd(), pid, points)),
+        Programs::Perf { .. } => None,
+    }
+}
+
+fn sessions(
+    session: BorrowedFd<'_>,
+    entry: BorrowedFd<'_>,
+    pid: Pid,
+    points: &[ProbePoint],
+) -> Result<Vec<Link>, KernelError> {
+    let (with, without): (Vec<_>, Vec<_>) = points.iter().partition(|point| point.wants_return());
+    let mut links = multi(session, sys::UPROBE_SESSION, pid, &with, false)?;
+    links.extend(multi(entry, sys::UPROBE_MULTI, pid, &without, false)?);
+    Ok(links)
+}
+
+fn entries_and_returns(
+    entry: BorrowedFd<'_>,
+    returns: BorrowedFd<'_>,
+    pid: Pid,
+    points: &[ProbePoint],
+) -> Result<Vec<Link>, KernelError> {
+    let all: Vec<&ProbePoint> = points.iter().collect();
+    let with: Vec<&ProbePoint> = points.iter().filter(|point| point.wants_return()).collect();
+    // Returns first: an entry without its return would leave its thread inside a call for a while.
+    let mut links = multi(returns, sys::UPROBE_MULTI, pid, &with, true)?;
+    links.extend(multi(entry, sys::UPROBE_MULTI, pid, &all, false)?);
+    Ok(links)
 }
 
 /// One link a file.

@@ -1,6 +1,6 @@
 //! Reading the maps that the kernel side fills.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
@@ -33,7 +33,9 @@ pub(super) fn counters(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, Ker
 /// The map's data, for the kinds of maps that we have.
 pub(super) fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
+        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::Queue(data) => {
+            Some(data)
+        }
         _ => None,
     }
 }
@@ -63,13 +65,29 @@ fn all<K: bytemuck::Pod, V: bytemuck::Pod>(
     remove: bool,
 ) -> Result<Vec<(K, V)>, KernelError> {
     let map = ebpf.map(name).and_then(data).ok_or(KernelError::MissingField(name))?;
+    all_of(map.fd().as_fd(), name, remove)
+}
+
+/// The same, of a map that aya does not have any more.
+pub(super) fn read_all_of<K: bytemuck::Pod, V: bytemuck::Pod>(
+    map: BorrowedFd<'_>,
+    name: &'static str,
+) -> Result<Vec<(K, V)>, KernelError> {
+    all_of(map, name, false)
+}
+
+fn all_of<K: bytemuck::Pod, V: bytemuck::Pod>(
+    map: BorrowedFd<'_>,
+    name: &'static str,
+    remove: bool,
+) -> Result<Vec<(K, V)>, KernelError> {
     let mut all = Vec::new();
     let (mut from, mut step) = (None, STEP);
     loop {
         let mut keys = vec![K::zeroed(); step];
         let mut values = vec![V::zeroed(); step];
         let (key_bytes, value_bytes) = (bytemuck::cast_slice_mut(&mut keys), bytemuck::cast_slice_mut(&mut values));
-        match sys::lookup_batch(map.fd().as_fd(), remove, from, key_bytes, value_bytes, step) {
+        match sys::lookup_batch(map, remove, from, key_bytes, value_bytes, step) {
             Ok(batch) => {
                 all.extend(keys.into_iter().zip(values).take(batch.count));
                 match batch.next {

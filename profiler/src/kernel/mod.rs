@@ -3,6 +3,7 @@
 
 mod btf;
 pub mod calibrate;
+mod follow;
 pub mod links;
 mod log;
 mod maps;
@@ -13,19 +14,22 @@ pub mod release;
 pub mod ring;
 pub mod site;
 mod sums;
+mod sweep;
 mod sys;
 pub mod unwind;
 
-use std::collections::HashMap as StdHashMap;
+use std::collections::{HashMap as StdHashMap, HashSet as StdHashSet};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::programs::BtfTracePoint;
-use aya::{Ebpf, EbpfLoader};
-use profiler_common::config::{ProcessConfig, ThreadSlot};
+use aya::{Btf, Ebpf, EbpfLoader};
+use profiler_common::config::{NO_SLOT, ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, Pool, StackSums, Touch};
 use profiler_common::unwind::{NativeMapping, Row};
 
+pub use follow::Followed;
 pub use links::LinkKind;
 pub use maps::Raw;
 pub use plan::{ProbePlan, ProbePoint};
@@ -102,22 +106,35 @@ pub struct Settings {
     pub verbose: bool,
 }
 
+/// What the kernel tells of kills.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KillWatch {
+    /// Which processes its OOM killer chooses.
+    pub oom_killer: bool,
+    /// Who sends deadly signals.
+    pub senders: bool,
+}
+
 /// The loaded kernel side. Dropping it detaches everything.
 pub struct Kernel {
-    /// First, so that probes are detached before the maps they use are closed.
-    links: links::Links,
+    /// First, so that it links nothing any more when the links are dropped.
+    follower: Option<follow::Follower>,
+    /// Before the rest, so that probes are detached before the maps they use are closed.
+    links: Arc<Mutex<links::Links>>,
     ebpf: Ebpf,
     btf: btf::Vmlinux,
-    programs: programs::Programs,
+    programs: Arc<programs::Programs>,
     /// For [`Self::calibrate`].
     idle: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
     codes: aya::maps::HashMap<aya::maps::MapData, u64, u64>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
     sums: sums::Sums,
+    sweeper: sweep::Sweeper,
     ring: Option<Ring>,
     native: unwind::NativeMaps,
     said: Option<log::Said>,
+    kill_watch: KillWatch,
 }
 
 impl Kernel {
@@ -148,6 +165,10 @@ impl Kernel {
             .override_global("PID_LEVEL_OFFSET", &pid.level, true)
             .override_global("PID_NUMBERS_OFFSET", &pid.numbers, true)
             .override_global("NAMESPACE_INUM_OFFSET", &pid.inum, true)
+            .override_global("SIGNAL_OFFSET", &offsets.signal, true)
+            .override_global("LIVE_OFFSET", &offsets.live, true)
+            .override_global("RSS_OFFSET", &offsets.rss, true)
+            .override_global("RSS_STRIDE", &offsets.rss_stride, true)
             .override_global(log::LEVEL, &level, true)
             .map_max_entries("BLOCKS", settings.max_live_blocks)
             .load(object::BYTES)
@@ -155,14 +176,19 @@ impl Kernel {
         let programs::Loaded { probes: programs, idle } =
             programs::Programs::load(object::BYTES, &map_fds(&ebpf), &btf, settings.links)?;
         let said = if settings.verbose { log::Said::listen(&mut ebpf) } else { None };
+        // Before CODES is taken out of the loaded object.
+        let sweeper = sweep::Sweeper::new(&mut ebpf)?;
         let processes = maps::hash_map(&mut ebpf, "PROCESSES")?;
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
         let sums = sums::Sums::new(&mut ebpf)?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
+        let (links, programs) = (Arc::new(Mutex::new(links::Links::default())), Arc::new(programs));
+        let follower = follow::Follower::start(&mut ebpf, &programs, &links)?;
         Ok(Self {
-            links: links::Links::default(),
+            follower,
+            links,
             ebpf,
             btf,
             programs,
@@ -171,9 +197,11 @@ impl Kernel {
             codes,
             counters,
             sums,
+            sweeper,
             ring,
             native,
             said,
+            kill_watch: KillWatch::default(),
         })
     }
 
@@ -191,23 +219,48 @@ impl Kernel {
 
     /// Measures what a hit costs on this machine, on a child of our own; some 20 ms.
     pub fn calibrate(&mut self) -> Result<calibrate::Costs, KernelError> {
-        calibrate::measure(&mut self.ebpf, &self.idle, &mut self.links)
+        calibrate::measure(&mut self.ebpf, &self.idle, &mut locked(&self.links))
     }
 
-    /// Attaches the tracepoints: mapping changes and lifecycle. Only processes made known by
+    /// Attaches the tracepoints: mapping changes and lifecycle, and with `faults` page faults. Only processes made known by
     /// [`Self::trace_process`] are looked at.
-    pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
+    pub fn attach_tracepoints(&mut self, faults: bool) -> Result<(), KernelError> {
         let btf = self.btf.parse()?;
-        for name in TRACEPOINTS {
-            let program: &mut BtfTracePoint = self
-                .ebpf
-                .program_mut(name)
-                .and_then(|program| program.try_into().ok())
-                .ok_or(KernelError::MissingField("a tracepoint program"))?;
-            program.load(name, &btf).map_err(|error| refused(name, &error))?;
-            program.attach().map_err(|error| refused(name, &error))?;
+        for name in TRACEPOINTS.iter().chain(FAULT_TRACEPOINTS.iter().filter(|_| faults)) {
+            self.attach_tracepoint(name, &btf)?;
         }
+        // A trace without them is still a trace: it does not tell who killed a process.
+        self.kill_watch = KillWatch {
+            oom_killer: self.attach_tracepoint("mark_victim", &btf).is_ok(),
+            senders: self.attach_tracepoint("signal_generate", &btf).is_ok(),
+        };
         Ok(())
+    }
+
+    fn attach_tracepoint(&mut self, name: &'static str, btf: &Btf) -> Result<(), KernelError> {
+        let program = self.load_tracepoint(name, btf)?;
+        program.attach().map(drop).map_err(|error| refused(name, &error))
+    }
+
+    fn load_tracepoint(&mut self, name: &'static str, btf: &Btf) -> Result<&mut BtfTracePoint, KernelError> {
+        let program: &mut BtfTracePoint = self
+            .ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(KernelError::MissingField("a tracepoint program"))?;
+        program.load(name, btf).map_err(|error| refused(name, &error))?;
+        Ok(program)
+    }
+
+    /// Whether the kernel tells who killed a process: tried by loading the programs, which are not attached.
+    pub fn try_kill_watch(&mut self) -> Result<(), KernelError> {
+        let btf = self.btf.parse()?;
+        ["mark_victim", "signal_generate"].into_iter().try_for_each(|name| self.load_tracepoint(name, &btf).map(drop))
+    }
+
+    /// What the kernel tells of kills, once the tracepoints are attached.
+    pub fn kill_watch(&self) -> KillWatch {
+        self.kill_watch
     }
 
     /// Makes a process known to the programs, or changes what they know.
@@ -221,14 +274,31 @@ impl Kernel {
         self.trace_process(pid, &ProcessConfig { thread_slot: *slot, ..known.0 })
     }
 
+    /// The slot under which the programs know a process now: another one as soon as it has executed a program.
+    pub fn slot_of(&self, pid: Pid) -> Option<u32> {
+        self.processes.get(&pid.0, 0).ok().map(|known| known.0.slot)
+    }
+
     /// Makes the programs ignore a process; its probes stay until they are detached.
-    pub fn forget_process(&mut self, pid: Pid) {
-        // It may have gone by itself: then there is nothing to remove.
-        let _ = self.processes.remove(&pid.0);
+    ///
+    /// One that ends is forgotten by the kernel side, and its pid may be a newly forked one's by now: that has another
+    /// slot.
+    pub fn forget_process(&mut self, pid: Pid, slot: u32) {
+        if self.processes.get(&pid.0, 0).is_ok_and(|known| known.0.slot == slot) {
+            // It may have gone by itself: then there is nothing to remove.
+            let _ = self.processes.remove(&pid.0);
+        }
+    }
+
+    /// Attaches probes to a process that has yet to map the files they are in.
+    pub fn attach_ahead(&mut self, slot: u32, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
+        let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
+        locked(&self.links).add(slot, made);
+        Ok(())
     }
 
     /// Attaches probes to one process, and sees to it that they are in its memory.
-    pub fn attach(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
+    pub fn attach(&mut self, slot: u32, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
         let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
         if let Ok(memory) = ProcessMemory::open(pid)
             && let Some(point) = points.iter().find(|point| !point.is_in_place(&memory))
@@ -236,18 +306,52 @@ impl Kernel {
             let (name, path) = (point.name.clone(), point.image_path.clone());
             return Err(KernelError::NotReached { pid, name, path });
         }
-        self.links.add(pid, made);
+        locked(&self.links).add(slot, made);
         Ok(())
     }
 
-    /// Detaches the probes of one process, in the background: the kernel takes some 10 ms for each file.
-    pub fn detach_process(&mut self, pid: Pid) {
-        self.links.drop_process(pid);
+    /// Takes the breakpoints out of a process that got them with its parent's memory and is not traced.
+    ///
+    /// The kernel leaves them there as long as the parent's links are, and the process would trap at each for nothing.
+    /// When a link goes, it looks at every process that has the file mapped, and takes out what no link is for.
+    pub fn free_from_probes(&mut self, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
+        self.attach(NO_SLOT, pid, points)?;
+        self.detach_for_others(NO_SLOT);
+        Ok(())
+    }
+
+    /// From now on a process that this one forks gets these probes at once, by a thread of its own, if there is one;
+    /// whether it did is told by [`Self::followed`].
+    pub fn follow(&mut self, slot: u32, points: &Arc<[ProbePoint]>) {
+        if let Some(follower) = &self.follower {
+            follower.knows(slot, points);
+        }
+    }
+
+    /// Whether there is a thread that attaches to processes just forked; else the caller does.
+    pub fn follows(&self) -> bool {
+        self.follower.is_some()
+    }
+
+    /// What became of the probes of a forked process; told once. `None`: not done yet.
+    pub fn followed(&mut self, slot: u32) -> Option<Followed> {
+        self.follower.as_ref().and_then(|follower| follower.outcome(slot))
+    }
+
+    /// Detaches the probes of one process, in the background: the kernel takes some 10 ms for each file. If probes are
+    /// being attached to it as one just forked, these too; its slot is not used again.
+    pub fn detach_process(&mut self, slot: u32) {
+        locked(&self.links).drop_process(slot, true);
+    }
+
+    /// As [`Self::detach_process`], for one that gets other probes instead.
+    pub fn detach_for_others(&mut self, slot: u32) {
+        locked(&self.links).drop_process(slot, false);
     }
 
     /// Detaches all probes; tracepoints stay. Returns when it is done.
     pub fn detach(&mut self) {
-        self.links.drop_all();
+        locked(&self.links).drop_all();
     }
 
     /// Makes an image's unwinding table known; `None` when there is no room for it. It stays until the end.
@@ -274,6 +378,21 @@ impl Kernel {
     /// Whether a code object's address still belongs to a serial: false once it has died.
     pub fn code_is_current(&self, slot: u32, address: u64, serial: u64) -> bool {
         self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current == serial)
+    }
+
+    /// The serials of all code objects that are alive, as far as they stood in a stack.
+    pub fn live_serials(&self) -> Result<StdHashSet<u64>, KernelError> {
+        self.sweeper.live_serials()
+    }
+
+    /// Has what a process left in the maps taken out, when it has ended and what is to be known of it is known.
+    pub fn clear_slot(&mut self, slot: u32) {
+        self.sweeper.add(slot);
+    }
+
+    /// Goes on with [`Self::clear_slot`] for some milliseconds; the numbers of stacks that may be given anew from now on.
+    pub fn sweep(&mut self) -> Result<Vec<u64>, KernelError> {
+        self.sweeper.turn(&self.sums)
     }
 
     /// The sums of every stack, by number.
@@ -308,14 +427,15 @@ impl Kernel {
 }
 
 /// Programs that are attached to the kernel tracepoint of their name.
-const TRACEPOINTS: [&str; 6] = [
-    "sys_exit",
-    "sched_process_exit",
-    "sched_process_exec",
-    "sched_process_fork",
-    "page_fault_user",
-    "page_fault_kernel",
-];
+const TRACEPOINTS: [&str; 4] = ["sys_exit", "sched_process_exit", "sched_process_exec", "sched_process_fork"];
+
+/// Likewise, for the resident ledger.
+const FAULT_TRACEPOINTS: [&str; 2] = ["page_fault_user", "page_fault_kernel"];
+
+/// A panic while it is held leaves whole entries only.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// File descriptors of all maps, those of global variables included.
 fn map_fds(ebpf: &Ebpf) -> StdHashMap<String, RawFd> {
@@ -360,7 +480,7 @@ mod tests {
     fn load(links: LinkKind) -> Result<Kernel, KernelError> {
         let mut kernel =
             Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None, verbose: false })?;
-        kernel.attach_tracepoints()?;
+        kernel.attach_tracepoints(true)?;
         Ok(kernel)
     }
 

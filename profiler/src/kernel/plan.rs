@@ -311,10 +311,10 @@ impl<'a> Planner<'a> {
 
     /// The ways to the process's exit: the interpreter's, which still has its objects, and the C library's, which
     /// `os._exit` takes. Each the first of its name. `sys.exit` ends in `Py_Exit`, which calls `Py_FinalizeEx` up to
-    /// 3.12 and a function of its own from 3.13 on.
+    /// 3.12 and a function of its own from 3.13 on; so does `Py_Finalize`, which programs that embed Python call (uwsgi).
     fn exits(&mut self, order: &[usize]) {
         let images = self.images;
-        for name in ["Py_FinalizeEx", "Py_Exit", "_exit"] {
+        for name in ["Py_FinalizeEx", "Py_Finalize", "Py_Exit", "_exit"] {
             let found = order.iter().find_map(|&index| Some((index, images.get(index)?.export(name)?.vaddr)));
             if let Some((index, vaddr)) = found {
                 self.optional(index, Function::Exit, name, vaddr);

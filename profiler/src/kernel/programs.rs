@@ -183,7 +183,7 @@ fn probe_self(program: BorrowedFd<'_>, attach_type: u32) -> Result<(), KernelErr
 }
 
 /// The program's entry point, as path and file offset, without reading the whole file.
-fn own_code() -> Option<(PathBuf, u64)> {
+pub(super) fn own_code() -> Option<(PathBuf, u64)> {
     /// Where ELF keeps the entry point's address, the offset of the program headers, and how many there are.
     const ENTRY: usize = 24;
     const HEADERS: usize = 32;

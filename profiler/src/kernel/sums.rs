@@ -36,7 +36,7 @@ impl Sums {
             libc::mmap(
                 std::ptr::null_mut(),
                 length(capacity),
-                libc::PROT_READ,
+                libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 map.fd().as_fd().as_raw_fd(),
                 0,
@@ -60,6 +60,28 @@ impl Sums {
             (number as u64, sums)
         };
         Ok((1..end).map(at).collect())
+    }
+
+    /// The slot of a stack; `None` for a number that there is not.
+    pub fn slot(&self, number: u32) -> Option<u32> {
+        self.place(number).map(|place| {
+            // SAFETY: the place is in the array; volatile, because the kernel side writes it.
+            unsafe { (&raw const (*place).slot).read_volatile() }
+        })
+    }
+
+    /// Makes a stack's sums those of one that has not been given yet. Nothing may refer to its number any more.
+    pub fn clear(&self, number: u32) {
+        if let Some(place) = self.place(number) {
+            // SAFETY: the place is in the array, which is mapped for writing, and nobody else writes these sums.
+            unsafe { place.write_volatile(bytemuck::Zeroable::zeroed()) };
+        }
+    }
+
+    fn place(&self, number: u32) -> Option<*mut StackSums> {
+        let number = usize::try_from(number).ok().filter(|number| *number < self.capacity)?;
+        // SAFETY: the number is below the array's length.
+        Some(unsafe { self.start.add(number) }.as_ptr())
     }
 }
 

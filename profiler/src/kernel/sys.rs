@@ -186,6 +186,18 @@ pub fn update_batch(map: BorrowedFd<'_>, keys: &[u32], values: &[u8]) -> io::Res
     bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
+/// Deletes elements of a hash map (Linux 5.6): how many were deleted, and what stopped it before the end.
+pub fn delete_batch(map: BorrowedFd<'_>, keys: &[u8], count: usize) -> (usize, io::Result<()>) {
+    // SAFETY: bpf_attr is plain old data for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.batch.keys = keys.as_ptr() as u64;
+    attr.batch.count = u32::try_from(count).unwrap_or(u32::MAX);
+    attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
+    let result = bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr).map(drop);
+    // SAFETY: the kernel wrote the number of elements into the same arm.
+    (unsafe { attr.batch.count } as usize, result)
+}
+
 fn bpf_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     let fd = bpf(command, attr)?;
     let fd = i32::try_from(fd).map_err(|_| io::Error::other("bpf() gave no descriptor"))?;

@@ -1,11 +1,15 @@
 //! Traced processes: identity, memory, mapped files, and what /proc tells about them.
 
+pub mod bounded;
+pub mod cgroup;
 pub mod image;
+pub mod kernel_log;
 pub mod launch;
 pub mod link_map;
 pub mod maps;
 pub mod memory;
 pub mod namespace;
+pub mod oom_score;
 pub mod pagemap;
 pub mod status;
 pub mod subject;

@@ -12,6 +12,13 @@ use super::{
 /// Most bytes of a text that is kept; a longer one loses its middle.
 pub const MAX_TEXT: usize = 4096;
 
+/// Most nodes of the tree of stacks, and most frames: half of what a reader takes, or less, and some 100 MB here.
+const MAX_NODES: usize = 1 << 21;
+const MAX_FRAMES: usize = 1 << 18;
+
+const NO_MORE_STACKS: &str = "[call path not kept: more than 2 million callers]";
+const NO_MORE_FRAMES: &str = "[not kept: more than 262144 different lines]";
+
 /// A profile that grows. The tables of texts, frames and stacks only ever gain rows, so ids stay valid.
 #[derive(Debug)]
 pub struct ProfileBuilder {
@@ -19,6 +26,8 @@ pub struct ProfileBuilder {
     string_ids: HashMap<String, StringId>,
     frame_ids: HashMap<Frame, FrameId>,
     stack_ids: HashMap<StackNode, StackId>,
+    most_nodes: usize,
+    most_frames: usize,
 }
 
 /// Everything in a profile that is measured anew at each snapshot.
@@ -49,7 +58,14 @@ impl ProfileBuilder {
     /// A profile that knows the empty stack and nothing else.
     pub fn new() -> Self {
         let profile = Profile { stacks: vec![StackNode { parent: Self::ROOT, frame: 0 }], ..Profile::default() };
-        Self { profile, string_ids: HashMap::new(), frame_ids: HashMap::new(), stack_ids: HashMap::new() }
+        Self {
+            profile,
+            string_ids: HashMap::new(),
+            frame_ids: HashMap::new(),
+            stack_ids: HashMap::new(),
+            most_nodes: MAX_NODES,
+            most_frames: MAX_FRAMES,
+        }
     }
 
     /// The id of a text; over [`MAX_TEXT`] bytes its middle is cut out.
@@ -66,6 +82,10 @@ impl ProfileBuilder {
 
     /// The id of a frame. `file` is empty for a marker; `line` and `first_line` are 0 where there is none.
     pub fn frame(&mut self, kind: FrameKind, function: &str, file: &str, line: u32, first_line: u32) -> FrameId {
+        if self.profile.frames.len() >= self.most_frames && kind != FrameKind::Marker {
+            let known = self.known_frame(kind, function, file, line, first_line);
+            return known.unwrap_or_else(|| self.marker(NO_MORE_FRAMES));
+        }
         let frame = Frame { kind, function: self.string(function), file: self.string(file), line, first_line };
         if let Some(&id) = self.frame_ids.get(&frame) {
             return id;
@@ -76,6 +96,13 @@ impl ProfileBuilder {
         id
     }
 
+    /// The id of a frame that there is, without making anything.
+    fn known_frame(&self, kind: FrameKind, function: &str, file: &str, line: u32, first_line: u32) -> Option<FrameId> {
+        let id = |text: &str| self.string_ids.get(bounded(text).as_ref()).copied();
+        let frame = Frame { kind, function: id(function)?, file: id(file)?, line, first_line };
+        self.frame_ids.get(&frame).copied()
+    }
+
     /// The id of a marker: a text in place of a frame that says why there is none.
     pub fn marker(&mut self, text: &str) -> FrameId {
         self.frame(FrameKind::Marker, text, "", 0, 0)
@@ -84,6 +111,10 @@ impl ProfileBuilder {
     /// The id of a stack. Of one deeper than [`MAX_DEPTH`] the innermost frames are kept.
     pub fn stack(&mut self, outermost_first: &[FrameId]) -> StackId {
         let kept = &outermost_first[outermost_first.len().saturating_sub(MAX_DEPTH)..];
+        if self.profile.stacks.len() + kept.len() > self.most_nodes {
+            let marker = self.marker(NO_MORE_STACKS);
+            return self.child(Self::ROOT, marker);
+        }
         kept.iter().fold(Self::ROOT, |parent, &frame| self.child(parent, frame))
     }
 
@@ -183,6 +214,23 @@ mod tests {
         assert_ne!(builder.stack(&[b, a]), deep);
         assert_eq!(builder.stack(&[]), ProfileBuilder::ROOT);
         assert_eq!(builder.profile().strings, ["a", "x.py", "b"]);
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_said_so() {
+        let mut builder = ProfileBuilder { most_frames: 10, most_nodes: 20, ..ProfileBuilder::new() };
+        let text = |id: FrameId, builder: &ProfileBuilder| {
+            let profile = builder.profile();
+            profile.strings[profile.frames[id as usize].function as usize].clone()
+        };
+        let frames: Vec<_> = (1..100).map(|line| builder.frame(FrameKind::Own, "f", "x.py", line, 1)).collect();
+        assert_eq!(text(frames[9], &builder), "f");
+        assert_eq!(text(frames[10], &builder), NO_MORE_FRAMES);
+        assert_eq!(builder.frame(FrameKind::Own, "f", "x.py", 3, 1), frames[2]);
+        let stacks: Vec<_> = frames.windows(2).map(|pair| builder.stack(pair)).collect();
+        let last = builder.profile().frame_ids(stacks[90]).next().unwrap();
+        assert_eq!(text(last, &builder), NO_MORE_STACKS);
+        assert!(builder.profile().stacks.len() <= 21 && builder.profile().frames.len() <= 12);
     }
 
     #[test]

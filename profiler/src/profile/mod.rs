@@ -152,6 +152,15 @@ pub struct Process {
     /// What was resident at the last look.
     #[serde(default)]
     pub residency_end: Option<Residency>,
+    /// What its allocators hold free; `None` if its pages were not looked at.
+    #[serde(default)]
+    pub allocators: Option<Allocators>,
+    /// What is known of the signal that ended it, beside its number.
+    #[serde(default)]
+    pub killed_by: Option<KilledBy>,
+    /// Milliseconds between the last reading of its pools and its end; `None` if they were read at its end, or it runs.
+    #[serde(default)]
+    pub pools_read_before_end_ms: Option<u64>,
 }
 
 /// What was resident in a process at one moment.
@@ -179,6 +188,69 @@ pub struct ResidencyLine {
     pub free: Option<u64>,
     /// Of these, bytes in pages that other processes have too.
     pub shared: u64,
+}
+
+/// Where a deadly signal came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KilledBy {
+    /// The kernel's OOM killer.
+    OomKiller {
+        /// False if the limits could not be read.
+        limits_known: bool,
+        /// The limits of control groups that were reached: the nearest first. None was: the machine itself was out of
+        /// memory.
+        #[serde(deserialize_with = "bounds::vec::<_, _, FEW>")]
+        limits: Vec<MemoryLimit>,
+    },
+    /// The kernel, for another reason.
+    Kernel,
+    /// A process sent the signal; it may be the killed one itself.
+    Process {
+        /// Its pid.
+        pid: u32,
+        /// The name of its thread.
+        name: String,
+    },
+}
+
+/// The memory limit of a control group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryLimit {
+    /// The group's path, as /proc/PID/cgroup has it.
+    pub cgroup: String,
+    /// The limit, bytes; 0 if it could not be read.
+    pub bytes: u64,
+}
+
+/// What the allocators of a process hold free in private resident pages, at the last look. Bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Allocators {
+    /// glibc's release; empty if its malloc was not read.
+    pub glibc: String,
+    /// Its arenas.
+    pub arenas: u64,
+    /// `M_ARENA_MAX`; `None` for the default, eight for each processor.
+    pub arena_max: Option<u64>,
+    /// Free at the ends of the arenas.
+    pub top_space: u64,
+    /// Free between blocks in use.
+    pub bin_space: u64,
+    /// Free in fast bins and in the threads' caches.
+    pub cached_space: u64,
+    /// What `malloc_trim(0)` would give back.
+    pub trim_gives_back: u64,
+    /// What `MALLOC_TRIM_THRESHOLD_=131072` would give back: the tops over it.
+    pub threshold_gives_back: u64,
+    /// What `MALLOC_ARENA_MAX=2` would give back, at most.
+    pub two_arenas_give_back: u64,
+    /// Free blocks in pools of pymalloc that are in use.
+    pub pool_free_space: u64,
+    /// Free pools of pymalloc.
+    pub free_pool_space: u64,
+    /// What could not be read, and why.
+    #[serde(deserialize_with = "bounds::vec::<_, _, FEW>")]
+    pub notes: Vec<String>,
 }
 
 /// How the trace of a process ended.

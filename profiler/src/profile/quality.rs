@@ -34,6 +34,9 @@ pub struct Quality {
     pub links: String,
     /// Milliseconds between the last reading of the pool headers and the end; `None` if they were read at the end.
     pub pools_read_before_end_ms: Option<u64>,
+    /// Whether the kernel tells which processes its OOM killer chooses; `None` in profiles from before that was asked.
+    #[serde(default)]
+    pub tells_oom_kills: Option<bool>,
 }
 
 impl Quality {
@@ -115,7 +118,8 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
         Counter::BlockMapFull => (
             "block_map_full",
             Dropped,
-            "allocations lost because too many blocks were live at once; surviving bytes are too low by them",
+            "allocations lost because more blocks were live at once than --max-live-blocks allows; all sums are too low by \
+             them",
         ),
         Counter::StackMapFull => (
             "stack_map_full",
@@ -151,6 +155,11 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
         Counter::ForksNotFollowed => {
             ("forks_not_followed", Dropped, "forked processes that are not traced, because there were too many")
         }
+        Counter::AtExit => (
+            "at_exit",
+            Seen,
+            "calls by interpreters that were shutting down, left out so that what a process held until then is known",
+        ),
         Counter::NativeWalks => ("native_walks", Seen, "call paths whose native frames were walked"),
         Counter::NativeFrames => ("native_frames", Seen, "native frames walked"),
         Counter::NativeUnmapped => (
@@ -199,6 +208,12 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             "thread_mismatch",
             Unknown,
             "events whose interpreter state belonged to another thread; counted without a Python path",
+        ),
+        Counter::OtherInterpreter => (
+            "other_interpreter",
+            Unknown,
+            "events in threads that were in code of several interpreters, without the GIL: which of them allocated cannot \
+             be told; counted without a Python path",
         ),
         Counter::NoFrame => (
             "no_frame",

@@ -115,9 +115,10 @@ impl Interpreter {
             slot,
             flags,
             parent_slot: NO_SLOT,
-            reserved: 0,
+            ending_tid: 0,
             thread_slot: self.thread_slot,
             current_state: self.layout.runtime.current_state.map_or(0, |at| self.runtime.wrapping_add(at)),
+            interpreters: self.runtime.wrapping_add(self.layout.runtime.interpreters_head),
             layout: self.layout.walker(),
         }
     }

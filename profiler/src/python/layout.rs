@@ -361,6 +361,11 @@ impl Layout {
             code_qualname: self.code.qualname,
             code_linetable: self.code.linetable,
             code_firsttraceable: optional(self.code.firsttraceable),
+            // Below 16 in the versions where the kernel side follows these lists.
+            interpreter_next: u32::try_from(self.interpreter.next).unwrap_or(ABSENT),
+            interpreter_threads: u32::try_from(self.interpreter.threads_head).unwrap_or(ABSENT),
+            tstate_next: u32::try_from(self.thread.next).unwrap_or(ABSENT),
+            reserved: 0,
             pointer_mask: self.frame.pointer_mask,
         }
     }

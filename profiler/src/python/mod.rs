@@ -4,6 +4,7 @@
 //! Facts are CPython's sources and what was measured on real builds from 3.8 to 3.15.
 
 pub mod allocators;
+pub mod arenas;
 pub mod debug_offsets;
 pub mod discover;
 pub mod header;

@@ -26,7 +26,12 @@ pub fn pool_size(minor: u8) -> u64 {
 /// Decodes a header; `None` for one that cannot be a pool's (the memory has been given back and used anew).
 pub fn decode(header: &[u8; HEADER_BYTES], pool_size: u64) -> Option<PoolContent> {
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let (blocks, class) = (u64::from(word(0)), word(36));
+    content(word(0), word(36), pool_size)
+}
+
+/// What a header says whose used-block count and size class index are known; `None` as in [`decode`].
+pub fn content(blocks: u32, class: u32, pool_size: u64) -> Option<PoolContent> {
+    let blocks = u64::from(blocks);
     let block_size = u64::from(class.min(CLASSES) + 1) * ALIGNMENT;
     let capacity = (pool_size - HEADER_BYTES as u64) / block_size;
     (class < CLASSES && blocks <= capacity).then_some(PoolContent { blocks, block_size })

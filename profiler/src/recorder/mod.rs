@@ -1,5 +1,8 @@
 //! The recorder joins the stages: events and map readings in, a profile out. It owns every table of ids.
 
+mod ended;
+mod held;
+mod limits;
 mod process;
 mod residence;
 mod stacks;
@@ -7,6 +10,7 @@ mod stacks;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
+use profiler_common::config::NO_SLOT;
 use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, Mapping, lifecycle, mapping};
 use profiler_common::ledger::{BlockKey, StackSums};
@@ -14,7 +18,7 @@ use profiler_common::ledger::{BlockKey, StackSums};
 pub use process::{Start, Traced};
 
 use crate::event::{self, Event};
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, monotonic_ns};
 use crate::ledger::resident::Owner;
 use crate::process::{Pid, maps, pagemap};
 use crate::profile::builder::{ProfileBuilder, Readings};
@@ -22,6 +26,8 @@ use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
 use crate::profile::{BlockRow, End, MappingRow, PoolRow, Profile, ResidentRow, TimelinePoint, Trace, UnsharedRow};
 use crate::symbol::Source;
+use ended::Ended;
+use limits::Limits;
 use stacks::{Names, Stacks};
 
 /// Everything that one trace has learned.
@@ -36,12 +42,27 @@ pub struct Recorder {
     builder: ProfileBuilder,
     timeline: Timeline,
     quality: Quality,
+    limits: Limits,
     undecodable: u64,
     homeless: u64,
     /// Slots whose sums mean nothing any more.
     discarded: HashSet<u32>,
     /// The physical page of zeroes, which is present and not resident.
     zero_frame: Option<u64>,
+    /// Of these, those whose room has not been given to others yet.
+    to_clear: HashSet<u32>,
+    ended: Ended,
+    dead_codes: DeadCodes,
+}
+
+/// Code objects that have died, and will be forgotten when every stack that has them has come.
+#[derive(Default)]
+struct DeadCodes {
+    serials: HashSet<u64>,
+    /// Readings since they were found dead.
+    waited: u32,
+    /// How many were alive then.
+    alive: usize,
 }
 
 /// What a running trace shows.
@@ -72,10 +93,14 @@ impl Recorder {
             builder: ProfileBuilder::new(),
             timeline: Timeline::default(),
             quality: Quality::default(),
+            limits: Limits::new(),
             undecodable: 0,
             homeless: 0,
             discarded: HashSet::new(),
             zero_frame: pagemap::zero_frame(),
+            to_clear: HashSet::new(),
+            ended: Ended::default(),
+            dead_codes: DeadCodes::default(),
         }
     }
 
@@ -84,15 +109,27 @@ impl Recorder {
         let parent = start.identity.parent().ok().and_then(|parent| self.running(parent));
         let mut found = Traced::new(slot, start, 0);
         found.info.parent = parent.and_then(|index| u32::try_from(index).ok());
+        found.group = self.limits.watch(found.identity().pid);
         self.slots.insert(slot, self.processes.len());
         self.processes.push(found);
+    }
+
+    /// Takes back the last that was added by [`Self::add_found`]: it has gone before its trace began.
+    pub fn forget_found(&mut self, slot: u32) {
+        let last = self.processes.len().checked_sub(1);
+        if last.is_some() && self.slots.get(&slot).copied() == last {
+            self.slots.remove(&slot);
+            self.processes.pop();
+        }
     }
 
     /// Adds a process that came since: it has executed another program.
     pub fn add_process(&mut self, slot: u32, start: Start) {
         let at_ms = self.elapsed_ms();
         self.slots.insert(slot, self.processes.len());
-        self.processes.push(Traced::new(slot, start, at_ms));
+        let mut executed = Traced::new(slot, start, at_ms);
+        executed.group = self.limits.watch(executed.identity().pid);
+        self.processes.push(executed);
     }
 
     /// Where the running process with this pid is.
@@ -106,7 +143,9 @@ impl Recorder {
         let at_ms = self.elapsed_ms();
         self.slots.insert(event.header.slot, self.processes.len());
         let parent_row = parent.and_then(|index| self.processes.get(index));
-        let forked = Traced::forked(event, parent_row, parent, at_ms);
+        let group = parent_row.and_then(|parent| parent.group.clone());
+        let mut forked = Traced::forked(event, parent_row, parent, at_ms);
+        forked.group = group;
         self.processes.push(forked);
     }
 
@@ -115,6 +154,7 @@ impl Recorder {
     pub fn re_slot(&mut self, old: u32, new: u32) {
         if let Some(index) = self.slots.remove(&old) {
             self.discarded.insert(old);
+            self.to_clear.insert(old);
             self.slots.insert(new, index);
             if let Some(process) = self.processes.get_mut(index) {
                 process.executed(new);
@@ -134,6 +174,12 @@ impl Recorder {
     /// Where a slot's rows go.
     fn index(&self, slot: u32) -> Option<u32> {
         self.slots.get(&slot).and_then(|&index| u32::try_from(index).ok())
+    }
+
+    /// The processes that came since and got their probes since this was last asked.
+    pub fn newly_probed(&mut self) -> Vec<Pid> {
+        let new = self.processes.iter_mut().filter(|process| process.is_running());
+        new.filter_map(|process| process.take_untold().then(|| process.identity().pid)).collect()
     }
 
     /// What the trace costs and how it is linked; shown in the report.
@@ -173,11 +219,36 @@ impl Recorder {
                 if matches!(event.what, lifecycle::FORKED | lifecycle::VFORKED) {
                     self.add_forked(&event);
                 }
+                self.note_end(&event);
+                // What it forks next names it by its new slot.
+                if event.what == lifecycle::EXECUTED
+                    && event.code != NO_SLOT
+                    && let Some(&index) = self.slots.get(&event.header.slot)
+                {
+                    self.slots.insert(event.code, index);
+                }
                 return Some(event);
             }
             None => self.undecodable += 1,
         }
         None
+    }
+
+    /// Notes what a record tells of the end of a process. It may come after the process was found gone.
+    fn note_end(&mut self, event: &Lifecycle) {
+        let slot = event.header.slot;
+        let since_ms = monotonic_ns().saturating_sub(event.header.time_ns) / 1_000_000;
+        let at_ms = self.elapsed_ms().saturating_sub(since_ms);
+        let Some(process) = self.slots.get(&slot).and_then(|&index| self.processes.get_mut(index)) else { return };
+        match event.what {
+            lifecycle::ENDED => process.last_thread_ended(at_ms, event),
+            lifecycle::SIGNALLED => process.signalled(event),
+            // At once: a service manager removes the group of a service that has ended.
+            lifecycle::OOM_VICTIM => {
+                process.chosen_by_oom_killer(self.limits.blame(event.header.pid, process.group.as_deref()))
+            }
+            _ => {}
+        }
     }
 
     /// Tells the kernel side which code is mapped into the processes, so that it can walk native frames: at first, and
@@ -191,6 +262,76 @@ impl Recorder {
             // A process that has gone maps nothing any more.
             let Ok(regions) = maps::read(Pid(process.info.pid)) else { continue };
             self.names.unwinder.refresh(kernel, slot, Pid(process.info.pid), &regions)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room where processes have ended and code has died, a little at each call.
+    pub fn make_room(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        let discarded = std::mem::take(&mut self.to_clear);
+        self.stacks.give_up_on(&discarded, &mut self.names, &mut self.builder);
+        discarded.into_iter().for_each(|slot| kernel.clear_slot(slot));
+        self.settle_ended(kernel)?;
+        self.stacks.forget(&kernel.sweep()?);
+        self.forget_codes(kernel)
+    }
+
+    /// Makes the rows of processes that have ended. Those with running children wait: a child's frees of what it
+    /// inherited are told by its parent's blocks.
+    fn settle_ended(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        let now = self.elapsed_ms();
+        let running = self.processes.iter().filter(|process| process.is_running());
+        let parents: HashSet<u32> = running.filter_map(|process| process.info.parent).collect();
+        let settled = |(index, process): &(usize, &mut Traced)| {
+            process.has_settled(now) && !u32::try_from(*index).is_ok_and(|index| parents.contains(&index))
+        };
+        let settling = self.processes.iter_mut().enumerate().filter(settled);
+        let slots: HashSet<u32> = settling.map(|(_, process)| process.slot).collect();
+        if slots.is_empty() {
+            return Ok(());
+        }
+        self.stacks.give_up_on(&slots, &mut self.names, &mut self.builder);
+        let sums: Vec<_> = kernel.stacks()?.into_iter().filter(|(_, sums)| slots.contains(&sums.slot)).collect();
+        let (blocks, opened) = self.block_rows(&sums);
+        let of_ended = |slot: u32| slots.contains(&slot);
+        let rows = Ended {
+            blocks,
+            pools: self.pool_rows(&opened),
+            mappings: self.mapping_rows(of_ended),
+            resident: self.resident_rows(of_ended),
+            unshared: self.unshared_rows(of_ended),
+        };
+        self.ended.add(rows, &mut self.builder);
+        for slot in slots {
+            if let Some(process) = self.process_mut(slot) {
+                process.settle();
+            }
+            kernel.clear_slot(slot);
+        }
+        Ok(())
+    }
+
+    /// Forgets code objects that have died, when there are more of them than are alive.
+    fn forget_codes(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
+        /// So many may be dead without anyone minding.
+        const DEAD: usize = 1 << 14;
+        /// Readings after which every stack with a code object that was dead at the first has been named.
+        const READINGS: u32 = stacks::PATIENCE + 2;
+        let dead = &mut self.dead_codes;
+        if dead.serials.is_empty() {
+            if self.names.codes.len() > 2 * dead.alive + DEAD {
+                let alive = kernel.live_serials()?;
+                dead.alive = alive.len();
+                dead.waited = 0;
+                dead.serials = self.names.codes.serials().filter(|serial| !alive.contains(serial)).collect();
+            }
+            return Ok(());
+        }
+        dead.waited += 1;
+        if dead.waited >= READINGS {
+            let serials = std::mem::take(&mut dead.serials);
+            self.stacks.forget_codes(&serials);
+            self.names.codes.forget(&serials);
         }
         Ok(())
     }
@@ -209,6 +350,12 @@ impl Recorder {
         let by_slot = live_and_allocated(&sums);
         for (index, process) in self.processes.iter_mut().enumerate().filter(|(_, process)| process.is_running()) {
             process.read_vitals();
+            // One that has ended in this moment may have left its pid to another.
+            if process.is_running()
+                && let Some(path) = self.limits.watch(process.identity().pid)
+            {
+                process.group = Some(path);
+            }
             let (live, allocated) = by_slot.get(&process.slot).copied().unwrap_or_default();
             let rss = process.info.rss_end;
             let index = u32::try_from(index).unwrap_or(u32::MAX);
@@ -217,30 +364,37 @@ impl Recorder {
             progress.live += live;
             progress.processes += 1;
         }
+        self.limits.read();
         Ok(progress)
     }
 
     /// Looks at the pages of a process for the first time; `owner` had what is there now.
     pub fn start_residence(&mut self, slot: u32, owner: Owner) {
         let (at_ms, zero) = (self.elapsed_ms(), self.zero_frame);
+        let parent = self.process(slot).and_then(|process| process.info.parent).filter(|_| owner == Owner::Inherited);
+        let parent = parent.and_then(|index| self.processes.get(index as usize));
+        let books = parent.and_then(|parent| parent.residence.as_ref()).map(|parent| parent.books.clone());
         if let Some(process) = self.process_mut(slot) {
-            process.start_residence(owner, zero, at_ms);
+            process.start_residence(owner, books.unwrap_or_default(), zero, at_ms);
         }
     }
 
     /// Reads what only the memory of the processes tells, of those that are still there: the headers of all pools opened
-    /// during the trace, and which pages are resident.
+    /// during the trace, and which pages are resident; and takes what the kernel side has read in those that have ended.
     pub fn read_memory(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
         let pools = by_slot(kernel.pools()?);
         let mut touches = by_slot(kernel.take_touches()?);
         let blocks = by_slot(kernel.blocks()?);
         let at_ms = self.elapsed_ms();
-        for process in self.processes.iter_mut().filter(|process| process.is_running()) {
-            let pools = pools.get(&process.slot).map_or(&[][..], Vec::as_slice);
-            let blocks = blocks.get(&process.slot).map_or(&[][..], Vec::as_slice);
-            process.read_pools(pools, at_ms);
-            let mut touched = touches.remove(&process.slot).unwrap_or_default();
-            process.read_residence(&mut touched, blocks, pools, at_ms);
+        for process in &mut self.processes {
+            let own = pools.get(&process.slot).map_or(&[][..], Vec::as_slice);
+            if process.is_running() {
+                process.read_pools(own, at_ms);
+                let blocks = blocks.get(&process.slot).map_or(&[][..], Vec::as_slice);
+                let mut touched = touches.remove(&process.slot).unwrap_or_default();
+                process.read_residence(&mut touched, blocks, own, at_ms);
+            }
+            process.take_end_reading(own);
         }
         Ok(())
     }
@@ -259,19 +413,36 @@ impl Recorder {
         }
         let sums = kernel.stacks()?;
         let counters = kernel.counters()?;
-        let (blocks, opened) = self.block_rows(&sums);
+        let (mut blocks, opened) = self.block_rows(&sums);
+        let (mut pools, mut mappings) = (self.pool_rows(&opened), self.mapping_rows(|_| true));
+        blocks.extend_from_slice(&self.ended.blocks);
+        pools.extend_from_slice(&self.ended.pools);
+        mappings.extend_from_slice(&self.ended.mappings);
+        let (mut resident, mut unshared) = (self.resident_rows(|_| true), self.unshared_rows(|_| true));
+        resident.extend_from_slice(&self.ended.resident);
+        unshared.extend_from_slice(&self.ended.unshared);
+        resident.sort_by_key(|row| (row.process, row.stack, row.allocated_by, row.kind));
+        unshared.sort_by_key(|row| (row.process, row.stack, row.cause));
+        blocks.sort_by_key(|row| (row.process, row.stack));
+        pools.sort_by_key(|row| (row.process, row.stack));
+        mappings.sort_by_key(|row| (row.process, row.stack, row.origin));
         let readings = Readings {
             trace: Trace { duration_ms: self.elapsed_ms(), complete, ..self.trace.clone() },
-            processes: self.processes.iter().map(|process| process.info.clone()).collect(),
+            processes: self.processes.iter().map(|process| process.row(self.elapsed_ms())).collect(),
             blocks,
-            pools: self.pool_rows(&opened),
-            mappings: self.mapping_rows(),
-            resident: self.resident_rows(),
-            unshared: self.unshared_rows(),
+            pools,
+            mappings,
+            resident,
+            unshared,
             timeline: self.timeline.points().to_vec(),
-            quality: self.quality_now(&counters),
+            quality: self.quality_now(kernel, &counters),
         };
         Ok(self.builder.snapshot(readings))
+    }
+
+    /// The profile as of the last snapshot.
+    pub fn profile(&self) -> &Profile {
+        self.builder.profile()
     }
 
     /// Milliseconds since the trace started.
@@ -288,6 +459,9 @@ impl Recorder {
                 self.homeless += u64::from(!self.discarded.contains(&sums.slot));
                 continue;
             };
+            if self.processes.get(process as usize).is_some_and(|process| process.settled) {
+                continue;
+            }
             if sums.pools_opened > 0 {
                 opened.insert((sums.slot, *key), sums.pools_opened);
             }
@@ -307,7 +481,6 @@ impl Recorder {
                 peak_space: sums.peak_space,
             });
         }
-        rows.sort_by_key(|row| (row.process, row.stack));
         (rows, opened)
     }
 
@@ -325,13 +498,12 @@ impl Recorder {
                 inuse_space: live.space,
             });
         }
-        rows.sort_by_key(|row| (row.process, row.stack));
         rows
     }
 
-    fn mapping_rows(&mut self) -> Vec<MappingRow> {
+    fn mapping_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<MappingRow> {
         let mut rows = Vec::new();
-        for (slot, process) in self.processes.iter().enumerate() {
+        for (slot, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
             for (key, origin, sums) in process.mappings.sums().filter(|(_, _, sums)| sums.alloc_objects > 0) {
                 rows.push(MappingRow {
                     process: u32::try_from(slot).unwrap_or(u32::MAX),
@@ -344,14 +516,13 @@ impl Recorder {
                 });
             }
         }
-        rows.sort_by_key(|row| (row.process, row.stack, row.origin));
         rows
     }
 
     /// What was there before the trace is in each process's residency and in no call path.
-    fn resident_rows(&mut self) -> Vec<ResidentRow> {
+    fn resident_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<ResidentRow> {
         let mut rows = Vec::new();
-        for (index, process) in self.processes.iter().enumerate() {
+        for (index, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
             let Some(residence) = &process.residence else { continue };
             for (&(owner, allocated_by, kind), &inuse_space) in &residence.sums {
                 let stack = match owner {
@@ -367,23 +538,21 @@ impl Recorder {
                 rows.push(ResidentRow { process, stack, allocated_by, kind, inuse_space });
             }
         }
-        rows.sort_by_key(|row| (row.process, row.stack, row.allocated_by, row.kind));
         rows
     }
 
-    fn unshared_rows(&mut self) -> Vec<UnsharedRow> {
+    fn unshared_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<UnsharedRow> {
         let mut rows = Vec::new();
-        for (index, process) in self.processes.iter().enumerate() {
+        for (index, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
             for (&(number, cause), &space) in &process.unshared {
                 let stack = self.stacks.id(number, &mut self.builder);
                 rows.push(UnsharedRow { process: u32::try_from(index).unwrap_or(u32::MAX), stack, cause, space });
             }
         }
-        rows.sort_by_key(|row| (row.process, row.stack, row.cause));
         rows
     }
 
-    fn quality_now(&self, counters: &[u64]) -> Quality {
+    fn quality_now(&self, kernel: &Kernel, counters: &[u64]) -> Quality {
         let value = |counter: Counter| counters[counter as usize];
         let mut quality = self.quality.clone();
         quality.counts = quality::counts(value);
@@ -397,8 +566,9 @@ impl Recorder {
         quality.target_cost_ms += quality.faults_cost_ms;
         // While one of them runs, the readings of those that have ended are not what the report ranks.
         let all_ended = !self.processes.iter().any(Traced::is_running);
-        let oldest = self.processes.iter().filter(|_| all_ended).filter_map(Traced::pools_age_at_end).max();
-        quality.pools_read_before_end_ms = oldest.map(|at| self.elapsed_ms().saturating_sub(at));
+        let ages = self.processes.iter().filter_map(|process| process.pools_read_before_end_ms(self.elapsed_ms()));
+        quality.pools_read_before_end_ms = ages.max().filter(|_| all_ended);
+        quality.tells_oom_kills = Some(kernel.kill_watch().oom_killer);
         quality
     }
 

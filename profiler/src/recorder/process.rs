@@ -6,18 +6,22 @@ use std::io;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use profiler_common::event::Lifecycle;
-use profiler_common::ledger::{Block, BlockKey, Pool, Touch};
+use profiler_common::ledger::{Block, BlockKey, NOT_READ, Pool, Touch};
 
-use super::residence::{Residence, own_mappings, sorted};
+use super::held::Books;
+use super::residence::{Residence, Subject, own_mappings, sorted};
 use crate::ledger::mapping::MappingLedger;
 use crate::ledger::resident::{Allocation, Owner};
 use crate::process::memory::{Memory, ProcessMemory};
 use crate::process::pagemap::PAGE;
 use crate::process::{Identity, Pid, namespace, status};
-use crate::profile::{self, UnsharedCause};
+use crate::profile::{self, End, KilledBy, UnsharedCause};
 use crate::python::header::{Headers, Part};
 use crate::python::layout::Layout;
-use crate::python::pool::{self, HEADER_BYTES};
+use crate::python::pool::{self, HEADER_BYTES, PoolContent};
+
+/// Longer than the ring is left unread.
+const SETTLING_MS: u64 = 1000;
 
 /// What is known of a process when its trace starts.
 pub struct Start {
@@ -124,7 +128,31 @@ pub struct Traced {
     memory: Option<ProcessMemory>,
     vitals: Vitals,
     pools_read_ms: Option<u64>,
+    /// Its pools were swapped out in part when they were last read.
+    swapped: bool,
+    end_reading: EndReading,
+    /// The memory control group it is in.
+    pub group: Option<String>,
+    /// It was chosen by the kernel's OOM killer.
+    oom: Option<KilledBy>,
+    /// The last deadly signals sent to it, and by whom.
+    signals: HashMap<i32, KilledBy>,
+    /// When its last thread ended.
+    last_thread_ended_ms: Option<u64>,
+    /// Its probes are on, and nobody was told.
+    untold: bool,
     gone: bool,
+    /// Its rows are made: see [`super::ended`].
+    pub settled: bool,
+}
+
+/// What the kernel side has read of the pools when the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndReading {
+    None,
+    /// It is in the map.
+    Ready,
+    Taken,
 }
 
 impl Traced {
@@ -162,7 +190,15 @@ impl Traced {
             memory: start.memory,
             vitals,
             pools_read_ms: None,
+            swapped: false,
+            end_reading: EndReading::None,
+            group: None,
+            oom: None,
+            signals: HashMap::new(),
+            last_thread_ended_ms: None,
+            untold: false,
             gone: false,
+            settled: false,
         }
     }
 
@@ -221,16 +257,79 @@ impl Traced {
 
     /// Its probes were on this long after it began, microseconds.
     pub fn probed_after(&mut self, unprobed_us: u64) {
-        self.info.unprobed_us = unprobed_us;
+        // 0 stands for a process that never had any.
+        self.info.unprobed_us = unprobed_us.max(1);
+        self.untold = true;
+    }
+
+    /// Whether its probes are on since this was last asked.
+    pub fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.untold)
     }
 
     /// It has ended, or its trace has.
-    pub fn ended(&mut self, end: profile::End, at_ms: u64) {
-        if !matches!(end, profile::End::Detached) {
-            self.info.ended_at_ms = Some(at_ms);
+    pub fn ended(&mut self, end: End, at_ms: u64) {
+        if !matches!(end, End::Detached) {
+            self.info.ended_at_ms = Some(self.last_thread_ended_ms.filter(|_| end != End::Executed).unwrap_or(at_ms));
             self.gone = true;
+            // A trace may see very many processes, and each descriptor is one of a limited number.
+            self.memory = None;
         }
         self.info.end = end;
+        self.blame();
+    }
+
+    /// Its last thread has ended. Its memory was read by the kernel side, if that was still there; its CPU time is as
+    /// long as nobody has waited for it.
+    pub fn last_thread_ended(&mut self, at_ms: u64, event: &Lifecycle) {
+        self.read_vitals();
+        self.last_thread_ended_ms = Some(at_ms);
+        if event.code == 1 {
+            self.end_reading = EndReading::Ready;
+        }
+        if event.rss > 0 {
+            self.info.rss_end = event.rss;
+            self.info.rss_peak = self.info.rss_peak.max(event.rss);
+        }
+    }
+
+    /// The kernel's OOM killer has chosen it.
+    pub fn chosen_by_oom_killer(&mut self, blame: KilledBy) {
+        self.oom = Some(blame);
+        self.blame();
+    }
+
+    /// A deadly signal was sent to it.
+    pub fn signalled(&mut self, event: &Lifecycle) {
+        let name = event.name.split(|&byte| byte == 0).next().unwrap_or_default();
+        let by = match event.sender {
+            0 => KilledBy::Kernel,
+            pid => KilledBy::Process { pid, name: String::from_utf8_lossy(name).into_owned() },
+        };
+        self.signals.insert(event.code.cast_signed(), by);
+        self.blame();
+    }
+
+    /// Who killed it: records come in any order.
+    fn blame(&mut self) {
+        const SIGKILL: i32 = 9;
+        let End::Killed(signal) = self.info.end else { return };
+        let oom = self.oom.as_ref().filter(|_| signal == SIGKILL);
+        self.info.killed_by = oom.or_else(|| self.signals.get(&signal)).cloned();
+    }
+
+    /// Its rows are made: what they were made from goes.
+    pub fn settle(&mut self) {
+        self.settled = true;
+        self.residence = None;
+        self.unshared = HashMap::new();
+        self.mappings = MappingLedger::default();
+        self.pools = HashMap::new();
+    }
+
+    /// Whether it ended so long ago that all its records have come.
+    pub fn has_settled(&self, now_ms: u64) -> bool {
+        !self.settled && self.info.ended_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= SETTLING_MS)
     }
 
     /// False once it has ended.
@@ -259,6 +358,13 @@ impl Traced {
         self.memory.as_ref().map(|memory| memory as &dyn Memory)
     }
 
+    /// Its end was told, and its parent may not know of it yet: takes what /proc says a last time.
+    pub fn read_last(&mut self) {
+        if let Ok(now) = Vitals::read(self.identity) {
+            self.vitals = Vitals { cpu_at_start_ms: self.vitals.cpu_at_start_ms, ..now };
+        }
+    }
+
     /// Reads what /proc says; when the process has gone the last reading stays.
     pub fn read_vitals(&mut self) {
         let Ok(now) = Vitals::read(self.identity) else {
@@ -270,6 +376,9 @@ impl Traced {
             self.info.rss_end = now.rss;
             self.info.rss_peak = self.info.rss_peak.max(now.rss);
             self.info.threads_end = now.threads;
+            // Servers give their workers names of their own, some time after the fork.
+            self.info.command =
+                command_line(self.identity.pid).unwrap_or_else(|| std::mem::take(&mut self.info.command));
         }
         self.vitals = Vitals { cpu_at_start_ms: self.vitals.cpu_at_start_ms, ..now };
     }
@@ -278,31 +387,29 @@ impl Traced {
     pub fn read_pools(&mut self, own: &[(BlockKey, Pool)], at_ms: u64) {
         let (Some(memory), Some(layout)) = (&self.memory, self.layout) else { return };
         let pool_size = pool::pool_size(layout.minor);
-        let mut sums: HashMap<u64, PoolSums> = HashMap::new();
+        let mut sums = HashMap::new();
         for (key, opened) in own {
             let mut header = [0; HEADER_BYTES];
             match memory.read(key.address(), &mut header) {
-                Ok(()) => {}
+                Ok(()) => add(&mut sums, opened, pool::decode(&header, pool_size)),
                 // The whole address space has gone, and with it the pools: not the same as one arena given back.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     self.gone = true;
                     return;
                 }
-                Err(_) => continue,
+                Err(_) => {}
             }
-            let Some(content) = pool::decode(&header, pool_size).filter(|content| content.blocks > 0) else { continue };
-            let row = sums.entry(opened.stack).or_default();
-            row.pools += 1;
-            row.objects += content.blocks;
-            row.space += content.blocks * content.block_size;
         }
+        self.swapped = is_swapped(self.identity.pid);
         self.pools = sums;
         self.pools_read_ms = Some(at_ms);
     }
 
     /// Looks at its pages for the first time, and keeps a resident ledger from now on; `owner` had what is there now.
-    pub fn start_residence(&mut self, owner: Owner, zero: Option<u64>, at_ms: u64) {
-        self.residence = Residence::first_look(self.identity.pid, owner, &self.mappings, zero, at_ms).ok();
+    pub fn start_residence(&mut self, owner: Owner, books: Books, zero: Option<u64>, at_ms: u64) {
+        let (pid, memory) = (self.identity.pid, self.memory.as_ref());
+        let subject = Subject { pid, memory, mappings: &self.mappings };
+        self.residence = Residence::first_look(&subject, owner, books, zero, at_ms).ok();
         self.info.residency_start = self.residence.as_ref().map(|residence| residence.start.clone());
     }
 
@@ -329,10 +436,12 @@ impl Traced {
             let all = blocks.iter().map(block).chain(pools.iter().map(pool)).chain(own_mappings(mappings));
             sorted(all.collect())
         };
-        if residence.look(touches, mappings, allocations, at_ms).is_err() {
+        let subject = Subject { pid: self.identity.pid, memory: self.memory.as_ref(), mappings };
+        if residence.look(&subject, touches, allocations, at_ms).is_err() {
             return;
         }
         self.info.residency_end = Some(residence.end.clone());
+        self.info.allocators = Some(residence.allocators.clone());
         self.book_unshared();
     }
 
@@ -355,15 +464,53 @@ impl Traced {
         }
     }
 
+    /// Takes what the kernel side has read of its pools when it ended, if it has.
+    ///
+    /// The kernel side cannot read what is swapped out: where something was, the last reading of ours stays.
+    pub fn take_end_reading(&mut self, own: &[(BlockKey, Pool)]) {
+        let Some(layout) = self.layout.filter(|_| self.end_reading == EndReading::Ready) else { return };
+        self.end_reading = EndReading::Taken;
+        if self.swapped {
+            return;
+        }
+        let pool_size = pool::pool_size(layout.minor);
+        let mut sums = HashMap::new();
+        for (_, opened) in own.iter().filter(|(_, opened)| opened.end_class != NOT_READ) {
+            add(&mut sums, opened, pool::content(opened.end_blocks, opened.end_class, pool_size));
+        }
+        self.pools = sums;
+        self.pools_read_ms = None;
+    }
+
     /// It was held at its exit for the last reading of its pools.
     pub fn pools_read_at_exit(&mut self) {
         self.pools_read_ms = None;
     }
 
-    /// When its pools were last read, if that was before it ended.
-    pub fn pools_age_at_end(&self) -> Option<u64> {
-        self.pools_read_ms.filter(|_| self.gone)
+    /// The row in the profile, as of now.
+    pub fn row(&self, now_ms: u64) -> profile::Process {
+        profile::Process { pools_read_before_end_ms: self.pools_read_before_end_ms(now_ms), ..self.info.clone() }
     }
+
+    /// How long before its end its pools were last read, ms; `None` if they were at its end, or it runs.
+    pub fn pools_read_before_end_ms(&self, now_ms: u64) -> Option<u64> {
+        let at_ms = self.pools_read_ms.filter(|_| self.gone)?;
+        Some(self.info.ended_at_ms.unwrap_or(now_ms).saturating_sub(at_ms))
+    }
+}
+
+fn add(sums: &mut HashMap<u64, PoolSums>, opened: &Pool, content: Option<PoolContent>) {
+    let Some(content) = content.filter(|content| content.blocks > 0) else { return };
+    let row = sums.entry(opened.stack).or_default();
+    row.pools += 1;
+    row.objects += content.blocks;
+    row.space += content.blocks * content.block_size;
+}
+
+/// Whether any of its memory is swapped out.
+fn is_swapped(pid: Pid) -> bool {
+    let status = procfs::process::Process::new(pid.0.cast_signed()).and_then(|process| process.status());
+    status.is_ok_and(|status| status.vmswap.is_some_and(|kib| kib > 0))
 }
 
 /// The arguments, joined by blanks; the name in brackets for a process without any; `None` for one that has gone.

@@ -6,12 +6,14 @@ use std::ops::Range;
 use profiler_common::event::Mapping;
 use profiler_common::ledger::{BlockKey, Touch};
 
+use super::held::{Books, Holdings, mmapped_blocks};
 use crate::ledger::mapping::MappingLedger;
 use crate::ledger::resident::{Allocation, Owner, PageRun, ResidentLedger, Sums, Unshared, join};
 use crate::process::Pid;
 use crate::process::maps::{self, Region, RegionName};
+use crate::process::memory::ProcessMemory;
 use crate::process::pagemap::{Entry, PAGE, PageMap};
-use crate::profile::{MappingOrigin, Residency, ResidencyLine, ResidentKind};
+use crate::profile::{Allocators, MappingOrigin, Residency, ResidencyLine, ResidentKind};
 
 /// The resident ledger of a process, with what it reads.
 pub struct Residence {
@@ -20,6 +22,10 @@ pub struct Residence {
     ledger: ResidentLedger,
     /// The physical page of zeroes.
     zero: Option<u64>,
+    /// Where its allocators keep their books.
+    pub books: Books,
+    /// What they held at the last look.
+    pub allocators: Allocators,
     /// What was resident at the first look.
     pub start: Residency,
     /// What was resident at the last look.
@@ -31,31 +37,43 @@ pub struct Residence {
 }
 
 impl Residence {
-    /// Looks at a process for the first time; `owner` had what is there now.
+    /// Looks at a process for the first time; `owner` had what is there now. `books` are its parent's, if it was forked.
     pub fn first_look(
-        pid: Pid,
+        process: &Subject<'_>,
         owner: Owner,
-        mappings: &MappingLedger,
+        books: Books,
         zero: Option<u64>,
         at_ms: u64,
     ) -> io::Result<Self> {
-        let tables = PageMap::open(pid)?;
         let mut residence = Self {
-            pid,
-            tables,
+            pid: process.pid,
+            tables: PageMap::open(process.pid)?,
             ledger: ResidentLedger::default(),
             zero,
+            books,
+            allocators: Allocators::default(),
             start: Residency::default(),
             end: Residency::default(),
             sums: Sums::new(),
             unshared: Vec::new(),
         };
-        let regions = maps::read(pid)?;
-        let (pages, swapped) = residence.pages(&regions, mappings)?;
-        residence.ledger = ResidentLedger::new(&pages, owner, mappings.program_break());
-        residence.start = residency(pid, &pages, swapped, at_ms)?;
-        residence.end = residence.start.clone();
+        let pages = residence.see(process, at_ms)?;
+        residence.ledger = ResidentLedger::new(&pages, owner, process.mappings.program_break());
+        residence.start = residence.end.clone();
         Ok(residence)
+    }
+
+    /// What is there now: the allocators are read first, since they tell which memory is theirs.
+    fn see(&mut self, process: &Subject<'_>, at_ms: u64) -> io::Result<Vec<PageRun>> {
+        let regions = maps::read(self.pid)?;
+        let holdings = process.memory.map(|memory| self.books.look(self.pid, memory, &regions));
+        let (pages, swapped) = self.pages(&regions, process, holdings.as_ref())?;
+        if pages.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the process has no memory any more"));
+        }
+        self.end = residency(self.pid, &pages, holdings.as_ref(), swapped, at_ms)?;
+        self.allocators = holdings.map_or_else(Allocators::default, |holdings| holdings.summary(&pages));
+        Ok(pages)
     }
 
     /// Notes a change of the address space.
@@ -66,19 +84,14 @@ impl Residence {
     /// Books the faults since the last look, and looks again; fails when the process has gone: what is known stays.
     pub fn look(
         &mut self,
+        process: &Subject<'_>,
         touches: &mut [(BlockKey, Touch)],
-        mappings: &MappingLedger,
         allocations: impl FnOnce() -> Vec<Allocation>,
         at_ms: u64,
     ) -> io::Result<()> {
         self.ledger.book(touches);
         self.unshared.extend(self.ledger.take_unshared());
-        let regions = maps::read(self.pid)?;
-        let (pages, swapped) = self.pages(&regions, mappings)?;
-        if pages.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the process has no memory any more"));
-        }
-        self.end = residency(self.pid, &pages, swapped, at_ms)?;
+        let pages = self.see(process, at_ms)?;
         let tables = &self.tables;
         let owned = self.ledger.settle(&pages, |address| tables.is_part_of_larger(address));
         self.sums = join(&owned, &allocations());
@@ -91,10 +104,15 @@ impl Residence {
     }
 
     /// The pages that are there, by address, and how many bytes are in swap.
-    fn pages(&self, regions: &[Region], mappings: &MappingLedger) -> io::Result<(Vec<PageRun>, u64)> {
+    fn pages(
+        &self,
+        regions: &[Region],
+        process: &Subject<'_>,
+        holdings: Option<&Holdings>,
+    ) -> io::Result<(Vec<PageRun>, u64)> {
         let (mut runs, mut swapped) = (Vec::new(), 0);
         for region in regions {
-            for (range, kind) in kinds(region, mappings) {
+            for (range, kind) in self.kinds(region, process, holdings) {
                 self.tables.read(range, |first, entries| {
                     for (address, entry) in (first..).step_by(PAGE as usize).zip(entries) {
                         swapped += u64::from(entry.is_swapped()) * PAGE;
@@ -107,6 +125,68 @@ impl Residence {
         }
         Ok((runs, swapped))
     }
+
+    /// The parts of a region by what memory they are.
+    fn kinds(
+        &self,
+        region: &Region,
+        process: &Subject<'_>,
+        holdings: Option<&Holdings>,
+    ) -> Vec<(Range<u64>, ResidentKind)> {
+        let whole = region.start..region.end;
+        let kind = match &region.name {
+            // The kernel's own pages in the program's address space are not the program's.
+            RegionName::Special(name) if name.starts_with("[v") || name == "[uprobes]" => return Vec::new(),
+            RegionName::Special(name) if name == "[heap]" => ResidentKind::CHeap,
+            RegionName::Special(name) if name.starts_with("[stack") => ResidentKind::Stack,
+            RegionName::File { path, .. } if path.starts_with("/anon_hugepage") => ResidentKind::HugeTlb,
+            RegionName::File { .. } if region.permissions.shared && is_memory(region) => ResidentKind::Shared,
+            RegionName::File { .. } => ResidentKind::File,
+            _ => return self.anonymous(whole, process, holdings),
+        };
+        vec![(whole, kind)]
+    }
+
+    /// Neighbouring mappings are one region to the kernel: what they are the allocators know, and of those made during
+    /// the trace the mapping ledger.
+    fn anonymous(
+        &self,
+        whole: Range<u64>,
+        process: &Subject<'_>,
+        holdings: Option<&Holdings>,
+    ) -> Vec<(Range<u64>, ResidentKind)> {
+        let owned = holdings.map(|holdings| holdings.spans(whole.clone()).collect()).unwrap_or_default();
+        let mapped = |rest: Range<u64>| {
+            let pieces = process.mappings.pieces(rest.clone());
+            let known = pieces.map(|(start, end, _, origin)| (start..end, kind_of_origin(origin)));
+            // Who asked for memory without a file is not known where no allocation is probed.
+            let known = known.filter(|(_, kind)| *kind != ResidentKind::Anonymous).collect();
+            filled(rest, known, |unknown| self.unknown(unknown, process))
+        };
+        filled(whole, owned, mapped)
+    }
+
+    /// Memory mapped before the trace: large blocks of the C allocator, or anything.
+    fn unknown(&self, range: Range<u64>, process: &Subject<'_>) -> Vec<(Range<u64>, ResidentKind)> {
+        let mut starts_resident = false;
+        let read = self.tables.read(range.start..range.start + PAGE, |_, entries| {
+            starts_resident = entries.first().is_some_and(|entry| entry.is_present());
+        });
+        let memory = process.memory.filter(|_| read.is_ok() && starts_resident);
+        let blocks = memory.and_then(|memory| mmapped_blocks(memory, range.clone()));
+        let known = blocks.map(|blocks| (blocks, ResidentKind::CHeap)).into_iter().collect();
+        filled(range, known, |rest| vec![(rest, ResidentKind::Anonymous)])
+    }
+}
+
+/// What is looked at.
+pub struct Subject<'a> {
+    /// Whose it is.
+    pub pid: Pid,
+    /// Its memory, if it can be read.
+    pub memory: Option<&'a ProcessMemory>,
+    /// What it has mapped during the trace.
+    pub mappings: &'a MappingLedger,
 }
 
 fn add(runs: &mut Vec<PageRun>, address: u64, kind: ResidentKind, shared: bool) {
@@ -116,41 +196,29 @@ fn add(runs: &mut Vec<PageRun>, address: u64, kind: ResidentKind, shared: bool) 
     }
 }
 
-/// The parts of a region by what memory they are.
-fn kinds(region: &Region, mappings: &MappingLedger) -> Vec<(Range<u64>, ResidentKind)> {
-    let whole = region.start..region.end;
-    let kind = match &region.name {
-        // The kernel's own pages in the program's address space are not the program's.
-        RegionName::Special(name) if name.starts_with("[v") || name == "[uprobes]" => return Vec::new(),
-        RegionName::Special(name) if name == "[heap]" => ResidentKind::CHeap,
-        RegionName::Special(name) if name.starts_with("[stack") => ResidentKind::Stack,
-        RegionName::File { path, .. } if path.starts_with("/anon_hugepage") => ResidentKind::HugeTlb,
-        RegionName::File { .. } if region.permissions.shared && is_memory(region) => ResidentKind::Shared,
-        RegionName::File { .. } => ResidentKind::File,
-        _ => return anonymous(whole, mappings),
-    };
-    vec![(whole, kind)]
-}
-
 /// Whether a file has no place on a disk: shared memory, or a file made of memory.
 fn is_memory(region: &Region) -> bool {
     let Some(path) = region.path().and_then(|path| path.to_str()) else { return false };
     ["/dev/zero", "/memfd:", "/SYSV", "/dev/shm/"].iter().any(|start| path.starts_with(start))
 }
 
-/// Neighbouring mappings are one region to the kernel: what they are is known of those made during the trace.
-fn anonymous(whole: Range<u64>, mappings: &MappingLedger) -> Vec<(Range<u64>, ResidentKind)> {
+/// The parts of a range: those known, and between them what `other` says of the rest.
+fn filled(
+    whole: Range<u64>,
+    known: Vec<(Range<u64>, ResidentKind)>,
+    other: impl Fn(Range<u64>) -> Vec<(Range<u64>, ResidentKind)>,
+) -> Vec<(Range<u64>, ResidentKind)> {
     let mut parts = Vec::new();
     let mut at = whole.start;
-    for (start, end, _, origin) in mappings.pieces(whole.clone()) {
-        if start > at {
-            parts.push((at..start, ResidentKind::Anonymous));
+    for (range, kind) in known {
+        if range.start > at {
+            parts.extend(other(at..range.start));
         }
-        parts.push((start..end, kind_of_origin(origin)));
-        at = end;
+        at = range.end;
+        parts.push((range, kind));
     }
     if at < whole.end {
-        parts.push((at..whole.end, ResidentKind::Anonymous));
+        parts.extend(other(at..whole.end));
     }
     parts
 }
@@ -189,7 +257,13 @@ pub fn sorted(mut allocations: Vec<Allocation>) -> Vec<Allocation> {
     allocations
 }
 
-fn residency(pid: Pid, pages: &[PageRun], swapped: u64, at_ms: u64) -> io::Result<Residency> {
+fn residency(
+    pid: Pid,
+    pages: &[PageRun],
+    holdings: Option<&Holdings>,
+    swapped: u64,
+    at_ms: u64,
+) -> io::Result<Residency> {
     let mut lines: Vec<ResidencyLine> = Vec::new();
     for run in pages {
         let bytes = run.end - run.start;
@@ -201,6 +275,9 @@ fn residency(pid: Pid, pages: &[PageRun], swapped: u64, at_ms: u64) -> io::Resul
         lines[at].shared += if run.shared { bytes } else { 0 };
     }
     lines.sort_by_key(|line| line.kind);
+    for line in &mut lines {
+        line.free = holdings.and_then(|holdings| holdings.free(line.kind, pages)).map(|free| free.min(line.space));
+    }
     Ok(Residency { at_ms, rss: rss(pid)?, swapped, lines })
 }
 

@@ -1,6 +1,6 @@
 //! From a stack's key to its id in the profile: frames are named once, as soon as their code objects are known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use profiler_common::event::{frame, walk};
 
@@ -12,7 +12,10 @@ use crate::symbol::{CodeTable, Missing, Name, ResolvedFrame};
 use crate::unwind::Unwinder;
 
 /// How often a stack may wait for the record of one of its code objects, which another CPU sends.
-const PATIENCE: u32 = 4;
+pub(super) const PATIENCE: u32 = 4;
+
+/// For people; said in [`marker`].
+const _: () = assert!(profiler_common::MAX_FRAMES == 512);
 
 /// What frames are named from.
 #[derive(Default)]
@@ -55,6 +58,28 @@ impl Stacks {
         }
     }
 
+    /// Names what still waits of some processes, with unknown frames where nothing is known.
+    pub fn give_up_on(&mut self, slots: &HashSet<u32>, names: &mut Names, builder: &mut ProfileBuilder) {
+        let (given_up, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(stack, _)| slots.contains(&stack.head.header.slot));
+        self.waiting = waiting;
+        let given_up: Vec<(StackEvent, u32)> = given_up;
+        given_up.iter().for_each(|(stack, _)| self.name(stack, names, builder));
+    }
+
+    /// The numbers mean nothing any more: they are given anew.
+    pub fn forget(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            self.ids.remove(number);
+        }
+    }
+
+    /// Frames of these code objects will not be asked for again.
+    pub fn forget_codes(&mut self, serials: &HashSet<u64>) {
+        self.frames.retain(|packed, _| !serials.contains(&frame::serial(*packed)));
+    }
+
     /// Names what still waits, with unknown frames where nothing is known.
     pub fn give_up_waiting(&mut self, names: &mut Names, builder: &mut ProfileBuilder) {
         for (stack, _) in std::mem::take(&mut self.waiting) {
@@ -78,19 +103,26 @@ impl Stacks {
         let mut outermost_first: Vec<FrameId> = Vec::with_capacity(stack.frames.len() + 1);
         outermost_first.extend(marker(stack).map(|text| builder.marker(text)));
         for &packed in stack.frames.iter().rev() {
-            let id = *self.frames.entry(packed).or_insert_with(|| {
-                let resolved = codes.frame(frame::serial(packed), frame::lasti_bytes(packed))?;
-                Some(frame_id(&resolved, builder))
-            });
-            outermost_first.extend(id);
+            outermost_first.extend(self.frame(packed, codes, builder));
         }
         for &address in stack.native.iter().rev() {
             let name = native.name(unwinder, stack.head.header.slot, address);
             outermost_first.push(builder.frame(FrameKind::Native, &name.to_string(), &name.object, 0, 0));
         }
         self.ids.insert(stack.head.key, builder.stack(&outermost_first));
+    }
+
+    fn frame(&mut self, packed: u64, codes: &mut CodeTable, builder: &mut ProfileBuilder) -> Option<FrameId> {
+        if let Some(&known) = self.frames.get(&packed) {
+            return known;
+        }
+        let resolved = codes.frame(frame::serial(packed), frame::lasti_bytes(packed));
+        let id = resolved.map(|resolved| frame_id(&resolved, builder));
         // An unknown frame must be asked for again: its code object may yet be named.
-        self.frames.retain(|packed, _| codes.contains(frame::serial(*packed)));
+        if codes.contains(frame::serial(packed)) {
+            self.frames.insert(packed, id);
+        }
+        id
     }
 }
 
@@ -98,7 +130,7 @@ impl Stacks {
 fn marker(stack: &StackEvent) -> Option<&'static str> {
     match (stack.head.status, stack.frames.is_empty()) {
         (walk::COMPLETE, _) => None,
-        (walk::TRUNCATED, _) => Some("[outer frames cut: stack deeper than 256]"),
+        (walk::TRUNCATED, _) => Some("[outer frames cut: stack deeper than 512]"),
         (walk::NOT_PYTHON, _) => Some("[native thread, no Python stack]"),
         (walk::NO_INTERPRETER, _) => Some("[before the interpreter starts]"),
         (walk::READ_FAILED, false) => Some("[outer frames unknown: memory could not be read]"),

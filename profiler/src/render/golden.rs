@@ -4,7 +4,8 @@ use super::{Format, Ledger, Options, RenderError, Value, render};
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::quality::{Count, CountClass, Quality, counts};
 use crate::profile::{
-    BlockRow, End, FrameId, FrameKind, MappingOrigin, MappingRow, PoolRow, Process, Profile, StackId, Trace,
+    BlockRow, End, FrameId, FrameKind, KilledBy, MappingOrigin, MappingRow, MemoryLimit, PoolRow, Process, Profile,
+    StackId, Trace,
 };
 use profiler_common::counter::Counter;
 
@@ -149,6 +150,8 @@ fn shop_quality() -> Quality {
         Counter::Frames => 998_000,
         Counter::PoolsOpened => 1_200,
         Counter::NotPython => 12,
+        Counter::Faults => 32_812,
+        Counter::FaultsInRuns => 20_100,
         _ => 0,
     };
     Quality {
@@ -158,9 +161,12 @@ fn shop_quality() -> Quality {
         target_cpu_ms: 14_200,
         return_cost_ns: 240,
         hit_cost_ns: 288,
+        faults_cost_ms: 21,
+        fault_cost_ns: 640,
         attach_ms: 37,
         links: "uprobe_multi with sessions".to_owned(),
         pools_read_before_end_ms: None,
+        tells_oom_kills: Some(true),
     }
 }
 
@@ -173,6 +179,7 @@ fn rich() -> Profile {
         duration_ms: 30_040,
         launched: false,
         native: true,
+        without_heap: false,
         complete: true,
         kernel: "6.8.0-45-generic".to_owned(),
     };
@@ -283,6 +290,10 @@ fn workers() -> Profile {
     };
     let killed = Process {
         end: End::Killed(9),
+        killed_by: Some(KilledBy::OomKiller {
+            limits_known: true,
+            limits: vec![MemoryLimit { cgroup: "/shop.slice/web".to_owned(), bytes: 512 * MIB }],
+        }),
         ended_at_ms: Some(11_800),
         pss_end: 0,
         uss_end: 0,

@@ -14,7 +14,7 @@ use crate::profile::quality::Quality;
 use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::tree::{Node, Tree, grew};
 use crate::profile::{
-    End, Frame, FrameId, FrameKind, MappingOrigin, Process, Profile, Residency, StackId, Trace, UnsharedCause,
+    End, Frame, FrameId, FrameKind, KilledBy, MappingOrigin, Process, Profile, Residency, StackId, Trace, UnsharedCause,
 };
 
 /// Raised when a field changes its meaning or goes; new fields do not raise it.
@@ -75,6 +75,8 @@ struct ProcessOut<'p> {
     rss_end: u64,
     rss_peak: u64,
     end: &'p End,
+    killed_by: &'p Option<KilledBy>,
+    pools_read_before_end_ms: Option<u64>,
     parent: Option<u32>,
     seen_at_ms: u64,
     ended_at_ms: Option<u64>,
@@ -106,6 +108,8 @@ fn process<'p>(process: &'p Process, node: &Node) -> ProcessOut<'p> {
         rss_end: process.rss_end,
         rss_peak: process.rss_peak,
         end: &process.end,
+        killed_by: &process.killed_by,
+        pools_read_before_end_ms: process.pools_read_before_end_ms,
         parent: process.parent,
         seen_at_ms: process.seen_at_ms,
         ended_at_ms: process.ended_at_ms,

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+mod fate;
 mod flamegraph;
 mod folded;
 mod group;

@@ -30,17 +30,29 @@ pub(super) fn rows(profile: &Profile, ledger: Ledger, value: Value) -> Result<Ve
     if !ledger.values().contains(&value) {
         return Err(RenderError::NoSuchValue { ledger, value });
     }
+    let mut rows = all_rows(profile, ledger, value);
+    if value.is_of_the_end() {
+        let counted = counted(profile);
+        rows.retain(|row| counted.get(row.process as usize).copied().unwrap_or(true));
+    }
+    Ok(rows)
+}
+
+/// What was live in a process when it ended, by call path.
+pub(super) fn rows_at_end(profile: &Profile, process: u32) -> Vec<Row> {
+    let mut rows = all_rows(profile, Ledger::Heap, Value::InuseSpace);
+    rows.retain(|row| row.process == process);
+    rows
+}
+
+fn all_rows(profile: &Profile, ledger: Ledger, value: Value) -> Vec<Row> {
     let mut rows: Vec<Row> = match ledger {
         Ledger::Heap => heap_rows(profile, value),
         Ledger::Mapping => profile.mappings.iter().map(|row| mapping_row(row, value)).collect(),
         Ledger::Resident => profile.resident.iter().filter_map(|row| resident_row(row, value)).collect(),
     };
     rows.retain(|row| row.value > 0);
-    if value.is_of_the_end() {
-        let counted = counted(profile);
-        rows.retain(|row| counted.get(row.process as usize).copied().unwrap_or(true));
-    }
-    Ok(rows)
+    rows
 }
 
 /// The processes with the largest sums, at most `most`, and how many more have rows; the first list of rows weighs

@@ -1,6 +1,6 @@
 //! Code objects by their serial: what the kernel side copied of them, the rest read before it is gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -115,7 +115,7 @@ struct Code {
 
 /// Every code object seen in a trace.
 ///
-/// Grows with distinct code: what is compiled again and again costs its serial (16 bytes), not its names.
+/// Grows with distinct code that is alive: what has died is forgotten now and then, see [`Self::forget`].
 #[derive(Default)]
 pub struct CodeTable {
     serials: HashMap<u64, usize>,
@@ -150,6 +150,39 @@ impl CodeTable {
         };
         let index = self.intern(info, layout);
         self.serials.insert(record.serial, index);
+    }
+
+    /// How many serials there are.
+    pub fn len(&self) -> usize {
+        self.serials.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.serials.is_empty()
+    }
+
+    /// All serials.
+    pub fn serials(&self) -> impl Iterator<Item = u64> {
+        self.serials.keys().copied()
+    }
+
+    /// Forgets code objects that have died, and the names that only they had.
+    pub fn forget(&mut self, dead: &HashSet<u64>) {
+        self.serials.retain(|serial, _| !dead.contains(serial));
+        let used: HashSet<usize> = self.serials.values().copied().collect();
+        let mut places: HashMap<usize, usize> = HashMap::with_capacity(used.len());
+        self.distinct.clear();
+        let codes = std::mem::take(&mut self.codes).into_iter().enumerate();
+        for (index, code) in codes.filter(|(index, _)| used.contains(index)) {
+            places.insert(index, self.codes.len());
+            self.distinct.insert(code.info.clone(), self.codes.len());
+            self.codes.push(code);
+        }
+        for index in self.serials.values_mut() {
+            *index = places.get(index).copied().unwrap_or(*index);
+        }
+        self.texts.retain(|_, text| Arc::strong_count(text) > 1);
     }
 
     /// Whether a code object of this serial has been recorded.
@@ -435,6 +468,21 @@ mod tests {
         assert_eq!((frame.line, frame.first_line, frame.kind), (71, 70, FrameKind::Stdlib));
         assert_eq!(table.frame(5, None).unwrap().line, 70);
         assert_eq!(table.frame(5, Some(400)).unwrap().line, 0);
+    }
+
+    #[test]
+    fn dead_code_is_forgotten_with_the_names_that_only_it_had() {
+        let mut table = CodeTable::default();
+        table.insert(&record(1), ALIVE, |_, _| true);
+        table.insert(&with_copies(record(2)), ALIVE, |_, _| true);
+        table.insert(&with_copies(record(3)), ALIVE, |_, _| true);
+        assert_eq!((table.codes.len(), table.texts.len()), (2, 4));
+        table.forget(&HashSet::from([1, 2]));
+        assert_eq!((table.len(), table.codes.len(), table.distinct.len(), table.texts.len()), (1, 1, 1, 2));
+        assert_eq!(table.frame(3, Some(4)).unwrap().function.known(), Some("decode"));
+        assert_eq!(table.frame(1, Some(4)).unwrap().kind, FrameKind::Marker);
+        table.insert(&with_copies(record(4)), ALIVE, |_, _| true);
+        assert_eq!(table.codes.len(), 1);
     }
 
     #[test]

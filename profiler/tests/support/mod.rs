@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod stale;
+pub mod tracer;
+
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -56,6 +59,36 @@ pub fn minor_version(python: &Path) -> Option<u8> {
     let text = String::from_utf8(output.stdout).expect("python prints text");
     let minor = text.trim().strip_prefix("3 ")?;
     Some(minor.parse().expect("a version"))
+}
+
+/// Whether every interpreter is wanted (`cargo xtask matrix`), and not only those that stand for the others in a whole
+/// test run.
+pub fn wants_all() -> bool {
+    env::var_os("PYALLOC_MATRIX_TABLE").is_some()
+}
+
+/// The interpreters that `PYALLOC_MATRIX_ONLY` is in the name of; without it those whose names start as one of `chosen`
+/// do, or all if all are wanted. A copy of an interpreter that other programs embed stands for none.
+pub fn chosen_interpreters(chosen: &[&str]) -> Vec<(String, PathBuf)> {
+    let only = env::var("PYALLOC_MATRIX_ONLY").unwrap_or_default();
+    let wanted = |name: &str| match only.as_str() {
+        "" if wants_all() => true,
+        "" => !name.ends_with("dlopen") && !name.ends_with("linked") && chosen.iter().any(|it| name.starts_with(it)),
+        only => name.contains(only),
+    };
+    every_interpreter().into_iter().filter(|(name, _)| wanted(name)).collect()
+}
+
+/// The packages that were unpacked for an interpreter (`cargo xtask interpreters`); those are for glibc.
+pub fn packages(python: &Path) -> Option<PathBuf> {
+    if python.components().any(|part| part.as_os_str().to_string_lossy().starts_with("musllinux")) {
+        return None;
+    }
+    let code = "import sys; print('cp%d%d' % sys.version_info[:2] + ('t' if 't' in sys.abiflags else ''))";
+    let output = Command::new(python).args(["-c", code]).output().expect("python runs");
+    let abi = String::from_utf8(output.stdout).expect("python prints text");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interpreters/packages").join(abi.trim());
+    folder.is_dir().then_some(folder)
 }
 
 /// The interpreters of 3.8 and later, with their minor version.

@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: what tracing costs, as ratios measured in one run on one machine.
 
+pub mod bystander;
 mod machine;
 mod pairs;
+mod process;
+mod scale;
 mod soak;
 mod workloads;
 
@@ -12,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask::binary;
 use xtask::ebpf::workspace_root;
 use xtask::privilege::Privilege;
-use xtask::python::{self, Venv};
+use xtask::python::{self, Interpreter, Venv};
 
 use crate::{command, setup};
 use pairs::Rounds;
@@ -24,25 +27,40 @@ const LEAST_PAIRS: usize = 5;
 /// How long `bench soak` traces, seconds.
 const SOAK_SECONDS: u64 = 180;
 
+/// How many rounds `bench bystander` makes.
+const BYSTANDER_ROUNDS: usize = 7;
+
 /// Prints the machine, the cost of a probe, and the workloads' wall time traced against plain; or, for `soak`, what
-/// pyalloc itself takes over minutes.
+/// pyalloc itself takes over minutes; for `scale`, what it takes for much of everything; for `bystander`, what others pay.
 pub fn run(options: &[&str]) -> Result<()> {
     match options {
         ["soak"] => soak(SOAK_SECONDS),
         ["soak", "--seconds", number] => {
             soak(number.parse().with_context(|| format!("--seconds takes a number, not `{number}`"))?)
         }
+        ["scale"] => with_everything(|privilege, pyalloc, python| scale::run(privilege, pyalloc, python, None)),
+        ["scale", "--only", kind] => {
+            with_everything(|privilege, pyalloc, python| scale::run(privilege, pyalloc, python, Some(kind)))
+        }
+        ["bystander"] => {
+            with_everything(|privilege, pyalloc, python| bystander::run(privilege, pyalloc, python, BYSTANDER_ROUNDS))
+        }
         _ => programs(pairs_wanted(options)?),
     }
 }
 
 fn soak(seconds: u64) -> Result<()> {
+    with_everything(|privilege, pyalloc, python| soak::run(privilege, pyalloc, python, seconds))
+}
+
+/// Gets what a bench needs, and says on what machine it runs.
+fn with_everything(bench: impl FnOnce(Privilege, &Path, &Interpreter) -> Result<()>) -> Result<()> {
     let privilege = Privilege::require("the bench traces a process, which")?;
     setup::run()?;
     let pyalloc = binary::build()?;
     let python = python::newest()?;
     println!("\n{}", machine::describe(&python));
-    soak::run(privilege, &pyalloc, &python, seconds)
+    bench(privilege, &pyalloc, &python)
 }
 
 fn programs(pairs: usize) -> Result<()> {

@@ -51,7 +51,8 @@ impl Rounds {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The middle one; NaN of none.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {

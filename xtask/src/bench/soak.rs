@@ -10,6 +10,7 @@ use xtask::ebpf::workspace_root;
 use xtask::privilege::Privilege;
 use xtask::python::Interpreter;
 
+use super::process;
 use crate::command::{self, Group};
 use crate::interrupt;
 
@@ -80,28 +81,13 @@ fn watch(pid: u32, profile: &Path, began: Instant, seconds: u64) -> Result<Vec<L
 
 /// Reads /proc; `None` when pyalloc has ended.
 fn look(pid: u32, profile: &Path, began: Instant) -> Option<Look> {
-    // Under sudo the process we started is sudo, and pyalloc is the last of its descendants.
-    let pid = descendant(pid);
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let ticks = |index: usize| fields.split_whitespace().nth(index)?.parse::<u64>().ok();
+    let pid = process::innermost(pid);
     Some(Look {
         seconds: began.elapsed().as_secs_f64(),
-        rss_kib: rss.split_whitespace().next()?.parse().ok()?,
-        // User and system time, in ticks of 10 ms on every kernel for x86-64.
-        cpu_seconds: (ticks(11)? + ticks(12)?) as f64 / 100.0,
+        rss_kib: process::rss_kib(pid)?,
+        cpu_seconds: process::cpu_ms(pid)? as f64 / 1000.0,
         file_bytes: fs::metadata(profile).map_or(0, |metadata| metadata.len()),
     })
-}
-
-fn descendant(pid: u32) -> u32 {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    match children.split_whitespace().next().and_then(|child| child.parse().ok()) {
-        Some(child) => descendant(child),
-        None => pid,
-    }
 }
 
 /// From the second third on: what comes before is the start and the first sight of every path.

@@ -91,6 +91,31 @@ pub fn fetch_allocators(root: &Path) {
     }
 }
 
+/// The headers of a version, as a folder like `/usr`.
+pub fn headers(root: &Path, minor: u8) -> Result<PathBuf> {
+    let folder = root.join(format!("headers-3.{minor}"));
+    let complete = folder.join("complete");
+    if !complete.is_file() {
+        let (suite, _) = SUITES.iter().find(|(_, minors)| minors.contains(&minor)).context("no suite has it")?;
+        let file = Archive::open(root)?.package(&format!("libpython3.{minor}-dev"), suite)?;
+        quiet(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&folder))?;
+        fs::write(complete, "")?;
+    }
+    Ok(folder.join("usr"))
+}
+
+/// musl's loader, which is its C library too; the newest, as interpreters want functions that older ones do not have.
+pub fn musl(root: &Path) -> Result<PathBuf> {
+    let folder = root.join("musl");
+    let loader = folder.join("usr/lib/x86_64-linux-musl/libc.so");
+    if !loader.is_file() {
+        let file = Archive::open(root)?.package("musl", "sid")?;
+        quiet(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&folder))?;
+        super::executable(&loader)?;
+    }
+    Ok(loader)
+}
+
 /// The ways in which a program has Python.
 #[derive(Clone, Copy)]
 enum Build {

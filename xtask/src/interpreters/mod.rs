@@ -4,6 +4,7 @@
 //! `python` that starts it. What cannot be had is said and left out.
 
 mod debian;
+mod packages;
 mod wheel;
 
 use std::fs;
@@ -31,6 +32,25 @@ pub fn run() -> Result<()> {
     println!("interpreters: {} of {had} can be had here", found.len());
     Ok(())
 }
+
+/// As [`run`], and the packages of all.
+pub fn run_with_packages() -> Result<()> {
+    run()?;
+    fetch_packages(true);
+    Ok(())
+}
+
+/// Fetches packages that the tests of stacks import: for every interpreter that there is, or for those of CI alone.
+pub fn fetch_packages(every: bool) {
+    let chosen = |interpreter: &Interpreter| {
+        let (_, minor, _) = interpreter.version;
+        every || PACKAGED_MINORS.contains(&minor) && !interpreter.free_threaded
+    };
+    packages::fetch(&python::find_all().into_iter().filter(chosen).collect::<Vec<_>>());
+}
+
+/// Minor versions that a whole test run has packages for.
+const PACKAGED_MINORS: [u8; 3] = [8, 13, 15];
 
 /// An interpreter that is fetched, in its folder.
 struct Place {

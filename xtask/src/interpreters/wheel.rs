@@ -29,27 +29,46 @@ const PACKAGES: [(&str, &[(u8, bool)]); 2] = [
     ),
 ];
 
-const PLATFORMS: [&str; 3] = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"];
+/// The C library that an interpreter is built for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Libc {
+    Glibc,
+    Musl,
+}
+
+impl Libc {
+    /// The name of the wheels' kind, and the platforms that pip knows it by.
+    const fn wheels(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Glibc => ("manylinux", &["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]),
+            Self::Musl => ("musllinux", &["musllinux_1_2_x86_64"]),
+        }
+    }
+}
 
 /// Fetches what is missing; gives how many there could be.
 pub fn fetch(root: &Path) -> usize {
     let mut count = 0;
     for (package, builds) in PACKAGES {
         for &(minor, free_threaded) in builds {
-            let suffix = if free_threaded { "t" } else { "" };
-            let place = Place::new(root, &format!("manylinux-3.{minor}{suffix}"));
-            place.ensure(|folder| make(root, folder, package, minor, suffix));
-            count += 1;
+            // cx_Freeze's own bases for musl are not whole interpreters.
+            let kinds: &[Libc] = if package == "freeze-core" { &[Libc::Glibc, Libc::Musl] } else { &[Libc::Glibc] };
+            for &libc in kinds {
+                let suffix = if free_threaded { "t" } else { "" };
+                let place = Place::new(root, &format!("{}-3.{minor}{suffix}", libc.wheels().0));
+                place.ensure(|folder| make(root, folder, package, libc, minor, suffix));
+                count += 1;
+            }
         }
     }
     count
 }
 
-fn make(root: &Path, folder: &Path, package: &str, minor: u8, suffix: &str) -> Result<String> {
+fn make(root: &Path, folder: &Path, package: &str, libc: Libc, minor: u8, suffix: &str) -> Result<String> {
     let library = standard_library(root, minor)
         .with_context(|| format!("no standard library of CPython 3.{minor} on this machine to run it with"))?;
     let wheel = folder.join("wheel");
-    download(&wheel, package, minor, suffix)?;
+    download(&wheel, package, libc, minor, suffix)?;
     let base = files_below(&wheel).into_iter().find(|path| is_base(path, minor, suffix));
     let program = folder.join(format!("python3.{minor}{suffix}"));
     fs::copy(base.context("the wheel has no interpreter")?, &program)?;
@@ -69,19 +88,26 @@ fn make(root: &Path, folder: &Path, package: &str, minor: u8, suffix: &str) -> R
     fs::write(lib.join("__startup__.py"), startup)?;
     fs::write(lib.join("__init__pyalloc.py"), startup)?;
     fs::write(lib.join("BUILD_CONSTANTS.py"), "__EXECUTABLES__ = 'pyalloc'\n")?;
-    Ok(format!("exec {} \"$@\"", quoted(&program)))
+    match libc {
+        Libc::Glibc => Ok(format!("exec {} \"$@\"", quoted(&program))),
+        Libc::Musl => {
+            let loader = super::debian::musl(root).context("musl")?;
+            Ok(format!("exec {} --library-path {} {} \"$@\"", quoted(&loader), quoted(&lib), quoted(&program)))
+        }
+    }
 }
 
-fn download(wheel: &Path, package: &str, minor: u8, suffix: &str) -> Result<()> {
+fn download(wheel: &Path, package: &str, libc: Libc, minor: u8, suffix: &str) -> Result<()> {
     let _ = fs::remove_dir_all(wheel);
     let python = python::newest()?.path;
     let (version, abi) = (format!("3.{minor}"), format!("cp3{minor}{suffix}"));
-    println!("  downloading {package} for {abi}");
+    let (kind, platforms) = libc.wheels();
+    println!("  downloading {package} for {abi}, {kind}");
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "5"]);
     pip.args(["--no-deps", "--only-binary=:all:", "--implementation", "cp"]);
     pip.args(["--python-version", &version, "--abi", &abi, "--dest"]).arg(wheel);
-    for platform in PLATFORMS {
+    for platform in platforms {
         pip.args(["--platform", platform]);
     }
     quiet(pip.arg(package))?;

@@ -11,6 +11,9 @@ use crate::process::namespace::{self, INITIAL_PID_NAMESPACE, INITIAL_USER_NAMESP
 /// The oldest kernel supported: attach cookies and uncharged locked memory came until then.
 const OLDEST: Release = Release { major: 5, minor: 15 };
 
+/// Since then the tracepoint of a thread's exit comes before its memory is given up (kernel/exit.c).
+const MEMORY_AT_EXIT: Release = Release { major: 6, minor: 16 };
+
 /// Bits of capabilities (include/uapi/linux/capability.h).
 const CAP_SYS_ADMIN: u32 = 21;
 const NEEDED_CAPABILITIES: [(&str, u32); 4] =
@@ -154,6 +157,16 @@ impl Machine {
         }
     }
 
+    pub(super) fn last_reading(&self) -> Check {
+        if self.release.is_some_and(|release| release >= MEMORY_AT_EXIT) {
+            return Check::fine(format!("a process's memory at its end (Linux {MEMORY_AT_EXIT}): there to be read"));
+        }
+        Check::note(format!(
+            "a process's memory at its end: gone before it can be read (until Linux {MEMORY_AT_EXIT}), so that the small \
+             objects of one that is killed are those of some seconds before; its larger blocks are exact"
+        ))
+    }
+
     fn locked_down(&self) -> Check {
         let mode = self.lockdown.as_deref().and_then(chosen).unwrap_or("none");
         Check::needed(
@@ -179,7 +192,14 @@ pub(super) fn probe_support(support: &ProbeSupport) -> Vec<Check> {
              costs its return too: {reason}"
         )),
     };
-    vec![multi, session]
+    let kills = match &support.kills {
+        Ok(()) => Check::fine("who killed a process (tracepoints mark_victim and signal_generate): told"),
+        Err(reason) => Check::note(format!(
+            "who killed a process (tracepoints mark_victim and signal_generate): not told, so that a kill by the \
+             kernel's OOM killer looks like any SIGKILL: {reason}"
+        )),
+    };
+    vec![multi, session, kills]
 }
 
 /// The word in brackets.

@@ -32,6 +32,8 @@ pub struct ProbeSupport {
     pub uprobe_multi: Result<(), String>,
     /// Probes of call and return in one, that can skip the return.
     pub session: Result<(), String>,
+    /// The kernel tells who killed a process.
+    pub kills: Result<(), String>,
 }
 
 /// The interpreter of a process, as far as the doctor tells it.
@@ -87,7 +89,12 @@ fn probe_support() -> ProbeSupport {
     let load =
         |links| Kernel::load(Settings { max_live_blocks: 1024, links: Some(links), native: None, verbose: false });
     let attempt = |links| load(links).map(drop).map_err(|error| error.to_string());
-    ProbeSupport { uprobe_multi: attempt(LinkKind::Multi), session: attempt(LinkKind::Session) }
+    let kills = load(LinkKind::Perf).and_then(|mut kernel| kernel.try_kill_watch());
+    ProbeSupport {
+        uprobe_multi: attempt(LinkKind::Multi),
+        session: attempt(LinkKind::Session),
+        kills: kills.map_err(|error| error.to_string()),
+    }
 }
 
 fn find_python(pid: Pid) -> Result<PythonFound, String> {
@@ -109,6 +116,7 @@ pub fn run(args: &DoctorArgs, seams: &Seams<'_>, out: &mut dyn Write) -> io::Res
     // Without privilege the attempt fails for a reason that is told already.
     if !checks.iter().any(check::Check::is_missing) {
         checks.extend(machine::probe_support(&(seams.probe_support)()));
+        checks.push(machine.last_reading());
     }
     writeln!(out, "this machine and this user")?;
     write_all(&checks, out)?;
@@ -144,7 +152,11 @@ mod tests {
     use crate::python::running::{Running, interpreters};
 
     fn examine(pid: u32, python: &dyn Fn(Pid) -> Result<PythonFound, String>) -> (Health, String) {
-        let supported = || ProbeSupport { uprobe_multi: Ok(()), session: Err("invalid argument".to_owned()) };
+        let supported = || ProbeSupport {
+            uprobe_multi: Ok(()),
+            session: Err("invalid argument".to_owned()),
+            kills: Err("no such tracepoint".to_owned()),
+        };
         let seams = Seams { probe_support: &supported, python };
         let args = DoctorArgs { pid: Some(pid), verbose: true };
         let mut out = Vec::new();

@@ -18,11 +18,11 @@ use crate::exit::{Exit, Failure};
 use crate::kernel::unwind::NativeLimits;
 use crate::kernel::{Kernel, LinkKind, Settings};
 use crate::output;
-use crate::profile::Profile;
+use crate::process::oom_score;
 use crate::render::{self, Format};
 use crate::terminal::{self, Stream};
 
-use record::Recording;
+use record::{Finished, Recording};
 use target::Roots;
 
 /// Record which code allocates, keeps and gives back memory, and report it.
@@ -66,7 +66,8 @@ pub struct TraceArgs {
     /// How to link probes, instead of the best the kernel has.
     #[arg(long, value_name = "KIND", value_enum, hide = true)]
     pub links: Option<LinkKind>,
-    /// Where to write the line `attached` as soon as every probe is on: who started us need not guess how long it takes.
+    /// Where to write the line `attached` as soon as every probe is on, and `probed PID` for each process that comes
+    /// later: who started us need not guess how long it takes.
     #[arg(long, value_name = "FILE", hide = true)]
     pub ready: Option<PathBuf>,
     /// A command to launch under tracing.
@@ -119,8 +120,10 @@ async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
     };
     select::check(args)?;
     let mut kernel = Kernel::load(settings).map_err(Failure::cannot_observe)?;
-    kernel.attach_tracepoints().map_err(Failure::cannot_observe)?;
+    kernel.attach_tracepoints(args.keeps(LedgerArg::Resident)).map_err(Failure::cannot_observe)?;
     let roots = Roots::open(args, &mut kernel)?;
+    // Only now: a launched program is not to inherit it.
+    oom_score::spare_this_process();
     let path = args.output.clone().unwrap_or_else(|| default_path(&roots));
     output::check_writable(&path).map_err(Failure::usage)?;
     let mut recording = Recording::start(args, kernel, roots, &path)?;
@@ -128,9 +131,10 @@ async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
     recording.finish_writing().await?;
     let finished = recording.finish(end)?;
     if !args.quiet {
-        show(&finished.profile, &path, finished.launched)?;
+        show(&finished, &path)?;
     }
-    Ok(finished.exit)
+    // Last: what was recorded is shown even if it could not be kept.
+    finished.unwritten.map_or(Ok(finished.exit), |error| Err(Failure::usage(error)))
 }
 
 fn default_path(roots: &Roots) -> PathBuf {
@@ -139,9 +143,13 @@ fn default_path(roots: &Roots) -> PathBuf {
 }
 
 /// The report goes to standard output; beside a launched program's own output, to standard error.
-fn show(profile: &Profile, path: &Path, launched: bool) -> Result<(), Failure> {
-    let stream = if launched { Stream::Error } else { Stream::Output };
-    let text = render::render(profile, Format::Text, &terminal::options(stream)).map_err(Failure::cannot_observe)?;
+fn show(finished: &Finished, path: &Path) -> Result<(), Failure> {
+    let stream = if finished.launched { Stream::Error } else { Stream::Output };
+    let options = terminal::options(stream);
+    let text = render::render(&finished.profile, Format::Text, &options).map_err(Failure::cannot_observe)?;
+    if finished.unwritten.is_some() {
+        return terminal::print(stream, &text);
+    }
     let shown = path.display();
     let next =
         format!("\nProfile: {shown}\nFlamegraph: pyalloc report {shown} --format flamegraph -o flamegraph.svg\n");

@@ -1,6 +1,6 @@
 //! The line that a running trace shows on a terminal.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,6 +37,13 @@ impl Progress {
             units::count(allocations),
             units::bytes(live),
         ));
+    }
+
+    /// Says something on a line of its own on standard error; nothing if that is closed.
+    pub fn say(&self, text: &str) {
+        self.0.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "pyalloc: {text}");
+        });
     }
 
     /// Takes it away.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal as NixSignal;
 use profiler_common::config::process_flags;
 use profiler_common::event::lifecycle;
@@ -19,7 +20,7 @@ use super::tree::{Tree, descendants};
 use super::{LedgerArg, TraceArgs};
 use crate::exit::{Exit, Failure};
 use crate::kernel::{Kernel, Ring};
-use crate::output;
+use crate::output::{self, WriteError};
 use crate::process::Pid;
 use crate::process::launch::{Fate, Launched};
 use crate::profile::{self, Profile, Trace, file};
@@ -28,7 +29,7 @@ use crate::recorder::Recorder;
 /// How often the process and the sums are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// How often a program just executed is looked at for its interpreter.
-const LOOK_EVERY: Duration = Duration::from_millis(3);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How often the profile is written: what a SIGKILL of pyalloc can cost at the most.
 const WRITE_EVERY: Duration = Duration::from_secs(4);
 /// The shares of more processes than this are read at the end only: each reading takes some ms.
@@ -53,13 +54,17 @@ pub struct Recording {
     ready: Option<PathBuf>,
     progress: Progress,
     /// The write under way: forks are not to wait for a disk.
-    writing: Option<JoinHandle<Result<(), output::WriteError>>>,
+    writing: Option<JoinHandle<Result<(), WriteError>>>,
+    /// The last copy could not be written, and the user was told so.
+    unwritten: bool,
 }
 
 /// What is left of a recording.
 pub struct Finished {
     /// The profile, as written.
     pub profile: Profile,
+    /// Why it could not be written.
+    pub unwritten: Option<WriteError>,
     /// The exit code: a launched program's own.
     pub exit: Exit,
     /// The program was launched.
@@ -83,6 +88,7 @@ impl Recording {
         let began = Instant::now();
         for target in targets {
             let (pid, many) = (target.identity.pid, found.len() > 1);
+            let target = target.with_shared_limit();
             // One of many may end while the others are attached to.
             match tree.add(&mut kernel, &mut recorder, target, hold) {
                 Err(_) if many && !Path::new(&format!("/proc/{pid}")).exists() => {}
@@ -97,6 +103,8 @@ impl Recording {
         if let Some(launched) = &mut launched {
             launched.let_go().map_err(|error| Failure::cannot_observe(format!("cannot start the program: {error}")))?;
         }
+        // After the launch: a program inherits the limit.
+        allow_many_files();
         let progress = Progress::start(args.quiet);
         let (path, ready) = (path.to_owned(), args.ready.clone());
         let mut recording = Self {
@@ -111,6 +119,7 @@ impl Recording {
             ready,
             progress,
             writing: None,
+            unwritten: false,
         };
         if follow != 0 {
             recording.catch_up(&found)?;
@@ -141,7 +150,7 @@ impl Recording {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut written = Instant::now();
-        self.write(false)?;
+        self.write(false)?.map_err(Failure::usage)?;
         self.say_ready()?;
         loop {
             tokio::select! {
@@ -150,15 +159,18 @@ impl Recording {
                     if let Some(end) = self.drain()? {
                         return Ok(end);
                     }
+                    self.say_probed()?;
                 }
                 _ = looks.tick(), if self.tree.is_undecided() => {
                     self.tree.decide(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
                     self.tree.look_at_new(&mut self.recorder);
+                    self.say_probed()?;
                 }
                 _ = samples.tick() => {
                     if let Some(end) = self.sample()? {
                         return Ok(end);
                     }
+                    self.say_probed()?;
                     if written.elapsed() >= WRITE_EVERY {
                         self.write_aside().await?;
                         written = Instant::now();
@@ -175,8 +187,21 @@ impl Recording {
 
     /// Tells who waits for it that the probes are on, signals are heard and a first profile is written.
     fn say_ready(&self) -> Result<(), Failure> {
+        self.tell_waiting("attached\n")
+    }
+
+    /// Tells who waits for it which processes that came since have their probes.
+    fn say_probed(&mut self) -> Result<(), Failure> {
+        if self.ready.is_none() {
+            return Ok(());
+        }
+        let pids = self.recorder.newly_probed();
+        pids.into_iter().try_for_each(|pid| self.tell_waiting(&format!("probed {pid}\n")))
+    }
+
+    fn tell_waiting(&self, line: &str) -> Result<(), Failure> {
         let Some(path) = &self.ready else { return Ok(()) };
-        let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(b"attached\n"));
+        let written = OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()));
         written.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
     }
 
@@ -207,13 +232,14 @@ impl Recording {
             Some(Fate::Killed(signal)) => self.recorder.set_end(FIRST, profile::End::Killed(signal)),
             _ => {}
         }
-        let profile = self.write(true)?;
+        let unwritten = self.write(true)?.err();
+        let profile = self.recorder.profile().clone();
         let exit = match fate {
             Some(Fate::Exited(code)) => Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)),
             Some(Fate::Killed(signal)) => Exit::Program(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
             _ => Exit::Fine,
         };
-        Ok(Finished { profile, exit, launched: self.launched.is_some() })
+        Ok(Finished { profile, unwritten, exit, launched: self.launched.is_some() })
     }
 
     /// Takes every record there is and acts on it; the end if one of them is.
@@ -223,6 +249,7 @@ impl Recording {
         ring.drain(|record| events.extend(recorder.take(record, kernel)));
         self.kernel.print_said();
         let held = events.iter().any(|event| event.what == lifecycle::HELD_AT_EXIT);
+        self.tree.collect_all(&mut self.kernel, &mut self.recorder);
         for event in &events {
             self.tree.apply(event, &mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
         }
@@ -241,6 +268,7 @@ impl Recording {
             return Ok(Some(End::Over));
         }
         let now = self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
+        self.recorder.make_room(&mut self.kernel).map_err(Failure::cannot_observe)?;
         self.progress.update(&now);
         Ok(None)
     }
@@ -255,10 +283,18 @@ impl Recording {
         Ok(())
     }
 
-    /// Waits for the write under way.
+    /// Waits for the write under way. One that failed ends nothing: the copy before is still there, and the next is
+    /// tried in its turn.
     pub async fn finish_writing(&mut self) -> Result<(), Failure> {
         let Some(writing) = self.writing.take() else { return Ok(()) };
-        writing.await.map_err(Failure::cannot_observe)?.map_err(Failure::usage)
+        let written = writing.await.map_err(Failure::cannot_observe)?;
+        match &written {
+            Ok(()) if self.unwritten => self.progress.say(&format!("{} is written again", self.path.display())),
+            Err(error) if !self.unwritten => self.progress.say(&format!("{error}; the trace goes on, and tries again")),
+            _ => {}
+        }
+        self.unwritten = written.is_err();
+        Ok(())
     }
 
     /// Reads the pools and what is shared, unless the last time took so long that it is too early. The report says how
@@ -276,14 +312,13 @@ impl Recording {
         Ok(())
     }
 
-    /// Writes the profile as it is now.
-    fn write(&mut self, complete: bool) -> Result<Profile, Failure> {
+    /// Writes the profile as it is now; the inner error is that of the file.
+    fn write(&mut self, complete: bool) -> Result<Result<(), WriteError>, Failure> {
         if !complete {
             self.read_processes()?;
         }
         let profile = self.recorder.snapshot(&self.kernel, complete).map_err(Failure::cannot_observe)?;
-        file::write(&self.path, profile, output::sudo_owner()).map_err(Failure::usage)?;
-        Ok(profile.clone())
+        Ok(file::write(&self.path, profile, output::sudo_owner()))
     }
 }
 
@@ -300,6 +335,15 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+}
+
+/// A traced process takes some five descriptors, and the usual limit is 1024. What is not granted is not needed yet.
+fn allow_many_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

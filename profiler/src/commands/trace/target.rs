@@ -11,6 +11,7 @@ use crate::kernel::plan;
 use crate::kernel::release::Release;
 use crate::kernel::site::SiteRules;
 use crate::kernel::{Kernel, ProbePlan};
+use crate::process::cgroup::{Membership, MemoryGroup};
 use crate::process::image::Image;
 use crate::process::launch::{Fate, Launched};
 use crate::process::maps::{self, Region, RegionName};
@@ -18,6 +19,7 @@ use crate::process::memory::ProcessMemory;
 use crate::process::{Identity, Pid, status};
 use crate::python::{Interpreter, NotPython, allocators};
 use crate::recorder::Start;
+use crate::render::units;
 
 /// Where a launched program is looked at.
 const EXECS_AT_MOST: usize = 64;
@@ -111,6 +113,23 @@ impl Target {
         Ok(Self { identity, start, python: Some(python) })
     }
 
+    /// Notes a memory limit that holds for us too: what we take is then taken from the target.
+    pub fn with_shared_limit(mut self) -> Self {
+        let shared = || {
+            let group = MemoryGroup::open(&Membership::of(self.identity.pid).ok()?).ok()?;
+            group.limit_shared_with(&Membership::of(Pid(std::process::id())).ok()?)
+        };
+        if let Some(limit) = shared() {
+            self.start.notes.push(format!(
+                "pyalloc runs under the same memory limit (cgroup {}, {}): what it takes, some 100 MiB with the \
+                 kernel's maps, counts towards it; run it outside that cgroup",
+                limit.path,
+                units::bytes(limit.bytes)
+            ));
+        }
+        self
+    }
+
     /// A process of which nothing is known but that it is there.
     pub fn unknown(pid: Pid) -> std::io::Result<Self> {
         let identity = Identity::of(pid)?;
@@ -154,7 +173,7 @@ fn at_entry(pid: Pid, kernel: &mut Kernel, child: &Launched, name: &str) -> Resu
     }
     let both = holding(process_flags::HOLD_AT_EXEC | process_flags::HOLD_AT_ENTRY);
     kernel.trace_process(pid, &both).map_err(Failure::cannot_observe)?;
-    kernel.attach(pid, &plan.points).map_err(Failure::cannot_observe)?;
+    kernel.attach(0, pid, &plan.points).map_err(Failure::cannot_observe)?;
     child.resume().map_err(gone)?;
     let fate = child.wait_for_change().map_err(gone)?;
     kernel.detach();

@@ -2,16 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
-use std::rc::Rc;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profiler_common::config::{FIRST_FORKED_SLOT, NO_SLOT, ProcessConfig, process_flags};
+use profiler_common::config::{FIRST_EXECUTED_SLOT, FIRST_FORKED_SLOT, NO_SLOT, ProcessConfig, process_flags};
 use profiler_common::event::{Lifecycle, lifecycle};
 
 use super::end::exit_of;
 use super::target::{Python, Target};
 use crate::exit::Failure;
-use crate::kernel::{Kernel, KernelError, ProbePlan, monotonic_ns};
+use crate::kernel::{Followed, Kernel, KernelError, ProbePoint, monotonic_ns};
 use crate::ledger::resident::Owner;
 use crate::process::image::executable_files;
 use crate::process::{Identity, Pid, maps};
@@ -22,9 +23,16 @@ use crate::recorder::Recorder;
 /// A program just executed is watched this long for an interpreter.
 const UNDECIDED_FOR: Duration = Duration::from_secs(5);
 
+/// Long after the thread that follows forks should have told what became of one.
+const UNTOLD_FOR: Duration = Duration::from_secs(1);
+
+type Points = Arc<[ProbePoint]>;
+
 /// The processes under trace.
 pub struct Tree {
     members: HashMap<u32, Member>,
+    /// The probes that a program had the last time: those of the next process that executes it.
+    programs: HashMap<FileState, Points>,
     /// `process_flags` of every member.
     flags: u32,
     /// Whether allocations are probed.
@@ -49,9 +57,12 @@ impl Member {
 
 enum State {
     /// Its probes are on.
-    Probed { plan: Rc<ProbePlan>, settling: bool },
-    /// It has executed a program that may yet turn out to be Python.
-    Undecided { since: Instant, executed_ns: u64, looked: Option<(Instant, usize)> },
+    Probed { points: Points, settling: bool },
+    /// It was forked, and the kernel side's thread attaches its probes.
+    Forked { points: Points, since: Instant, forked_ns: u64 },
+    /// It has executed a program that may yet turn out to be Python. `ahead`: the probes that this program had the last
+    /// time it was executed, attached already.
+    Undecided { since: Instant, executed_ns: u64, looked: Option<(Instant, usize)>, ahead: Option<Points> },
     /// Not Python: only what it forks and executes matters.
     Followed,
 }
@@ -60,7 +71,8 @@ impl Tree {
     /// No process yet. `flags` are those of every process: native frames, following, page faults; `heap`, whether
     /// allocations are probed.
     pub fn new(flags: u32, heap: bool) -> Self {
-        Self { members: HashMap::new(), flags, heap, next_slot: 0, new: VecDeque::new() }
+        let (members, programs, new) = (HashMap::new(), HashMap::new(), VecDeque::new());
+        Self { members, programs, flags, heap, next_slot: 0, new }
     }
 
     /// Attaches to a process that was found or launched; `hold` are flags of this one alone.
@@ -77,10 +89,17 @@ impl Tree {
         let state = match target.python {
             Some(python) => {
                 let settling = !python.initialized;
-                let plan =
-                    self.probe(kernel, recorder, slot, identity.pid, python, hold).map_err(Failure::cannot_observe)?;
-                self.start_residence(recorder, slot, Owner::Before);
-                State::Probed { plan, settling }
+                match self.probe(kernel, recorder, slot, identity.pid, python, hold, None) {
+                    Ok(points) => {
+                        self.start_residence(recorder, slot, Owner::Before);
+                        State::Probed { points, settling }
+                    }
+                    Err(error) => {
+                        kernel.forget_process(identity.pid, slot);
+                        recorder.forget_found(slot);
+                        return Err(Failure::cannot_observe(error));
+                    }
+                }
             }
             None => {
                 self.follow(kernel, slot, identity.pid).map_err(Failure::cannot_observe)?;
@@ -103,7 +122,7 @@ impl Tree {
 
     /// The kernel side shall look at none of them any more.
     pub fn forget_all(&self, kernel: &mut Kernel) {
-        self.members.values().for_each(|member| kernel.forget_process(member.identity.pid));
+        self.members.iter().for_each(|(&slot, member)| kernel.forget_process(member.identity.pid, slot));
     }
 
     /// Whether any of them is, or may yet be, Python.
@@ -138,10 +157,22 @@ impl Tree {
                 self.members.extend(identity.map(|identity| (slot, Member::new(identity, State::Followed))));
                 Ok(())
             }
+            lifecycle::LEFT_ALONE => {
+                if let Some(Member { state: State::Probed { points, .. }, .. }) = self.members.get(&slot) {
+                    // A process that has ended by now needs it no more.
+                    let _ = kernel.free_from_probes(Pid(event.header.pid), points);
+                }
+                Ok(())
+            }
             lifecycle::EXECUTED => self.executed(event, kernel, recorder),
             lifecycle::EXITED => {
+                self.collect(slot, kernel, recorder);
                 if let Some(member) = self.members.get_mut(&slot) {
                     member.status = Some(event.code.cast_signed());
+                }
+                // Its parent has not buried it yet: the CPU time of its last moments, and its name.
+                if let Some(process) = recorder.process_mut(slot) {
+                    process.read_last();
                 }
                 self.remove_if_gone(slot, kernel, recorder);
                 Ok(())
@@ -152,6 +183,7 @@ impl Tree {
 
     /// Looks for the ends that no event told, and finishes what was not ready before.
     pub fn check(&mut self, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
+        self.collect_all(kernel, recorder);
         for slot in self.slots(|_| true) {
             self.remove_if_gone(slot, kernel, recorder);
         }
@@ -176,18 +208,20 @@ impl Tree {
     fn take_slot(&mut self) -> Option<u32> {
         let slot = self.next_slot;
         self.next_slot += 1;
-        (slot < FIRST_FORKED_SLOT).then_some(slot)
+        (slot < FIRST_EXECUTED_SLOT).then_some(slot)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all of them name one process")]
     fn probe(
-        &self,
+        &mut self,
         kernel: &mut Kernel,
         recorder: &mut Recorder,
         slot: u32,
         pid: Pid,
         mut python: Python,
         hold: u32,
-    ) -> Result<Rc<ProbePlan>, KernelError> {
+        ahead: Option<&Points>,
+    ) -> Result<Points, KernelError> {
         if !self.heap {
             // These are rare: code objects that die, the program's beginning and end.
             python.plan.points.retain(|point| !point.function.allocates());
@@ -196,9 +230,19 @@ impl Tree {
             recorder.refresh_native(kernel)?;
         }
         let config = ProcessConfig { slot, flags: self.flags | hold, ..python.config };
+        let points: Points = python.plan.points.into();
+        kernel.follow(slot, &points);
         kernel.trace_process(pid, &config)?;
-        kernel.attach(pid, &python.plan.points)?;
-        Ok(Rc::new(python.plan))
+        if ahead.is_none_or(|ahead| **ahead != *points) {
+            if ahead.is_some() {
+                kernel.detach_for_others(slot);
+            }
+            kernel.attach(slot, pid, &points)?;
+        }
+        if let Some(program) = program_of(pid) {
+            self.programs.insert(program, points.clone());
+        }
+        Ok(points)
     }
 
     /// After the kernel side records its faults: a page that comes in between is in both, and counts to who touched it.
@@ -219,55 +263,91 @@ impl Tree {
         let slot = event.header.slot;
         let Some(identity) = identity_of(recorder, slot) else { return Ok(()) };
         let parent = self.members.get(&event.code).map(|parent| &parent.state);
-        let Some(State::Probed { plan, .. }) = parent else {
+        let Some(State::Probed { points, .. } | State::Forked { points, .. }) = parent else {
             self.members.insert(slot, Member::new(identity, State::Followed));
             return Ok(());
         };
-        let plan = plan.clone();
+        let points = points.clone();
         if self.flags & process_flags::NATIVE != 0 {
             recorder.refresh_native(kernel)?;
         }
-        // A child that has ended by now cannot be attached to, and needs not be.
-        let state = match kernel.attach(identity.pid, &plan.points) {
-            Ok(()) => State::Probed { plan, settling: false },
-            Err(_) => State::Followed,
-        };
-        if let Some(process) = recorder.process_mut(slot) {
-            process.probed_after(since_us(event.header.time_ns));
-        }
+        let forked = State::Forked { points, since: Instant::now(), forked_ns: event.header.time_ns };
+        self.members.insert(slot, Member::new(identity, forked));
+        self.collect(slot, kernel, recorder);
         self.new.push_back(slot);
-        self.members.insert(slot, Member::new(identity, state));
         Ok(())
+    }
+
+    /// Takes note of the probes that forked processes got since.
+    pub fn collect_all(&mut self, kernel: &mut Kernel, recorder: &mut Recorder) {
+        for slot in self.slots(|member| matches!(member.state, State::Forked { .. })) {
+            self.collect(slot, kernel, recorder);
+        }
+    }
+
+    /// Takes note of what became of the probes of a forked process; attaches them where nobody else does.
+    fn collect(&mut self, slot: u32, kernel: &mut Kernel, recorder: &mut Recorder) {
+        let Some(member) = self.members.get_mut(&slot) else { return };
+        let State::Forked { points, since, forked_ns } = &member.state else { return };
+        let followed = kernel.followed(slot).or_else(|| {
+            // A child that has ended by now cannot be attached to, and needs not be.
+            let own = !kernel.follows() || since.elapsed() > UNTOLD_FOR;
+            own.then(|| {
+                let probed = kernel.attach(slot, member.identity.pid, points).is_ok();
+                Followed { probed, at_ns: monotonic_ns() }
+            })
+        });
+        let Some(Followed { probed, at_ns }) = followed else { return };
+        if let Some(process) = recorder.process_mut(slot).filter(|_| probed) {
+            process.probed_after(at_ns.saturating_sub(*forked_ns) / 1000);
+        }
+        // One that has ended has none, but what it forked has: a daemon's middle process ends at once.
+        member.state = State::Probed { points: points.clone(), settling: false };
     }
 
     /// Another program in the same process: for the profile it is another process.
     fn executed(&mut self, event: &Lifecycle, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
         let old_slot = event.header.slot;
         let Some(old) = self.members.remove(&old_slot) else { return Ok(()) };
-        kernel.detach_process(old.identity.pid);
-        let Some(slot) = self.take_slot().filter(|_| self.flags & process_flags::FOLLOW != 0) else {
+        kernel.detach_process(old_slot);
+        let slot = event.code;
+        if slot == NO_SLOT {
             recorder.set_end(old_slot, profile::End::Executed);
             return Ok(());
-        };
-        self.follow(kernel, slot, old.identity.pid)?;
-        if old_slot >= FIRST_FORKED_SLOT {
+        }
+        // A shell between two programs is not worth a row either.
+        let was_python = matches!(old.state, State::Probed { .. });
+        if old_slot >= FIRST_FORKED_SLOT || !was_python {
             recorder.re_slot(old_slot, slot);
         } else {
             recorder.set_end(old_slot, profile::End::Executed);
             let Ok(target) = Target::unknown(old.identity.pid) else { return Ok(()) };
             recorder.add_process(slot, target.start);
         }
-        let state = State::Undecided { since: Instant::now(), executed_ns: event.header.time_ns, looked: None };
+        let ahead = self.attach_ahead(kernel, slot, old.identity.pid);
+        let state = State::Undecided { since: Instant::now(), executed_ns: event.header.time_ns, looked: None, ahead };
         self.members.insert(slot, Member::new(old.identity, state));
         self.decide_one(slot, kernel, recorder)
+    }
+
+    /// The probes that this program had the last time: they come into the libraries as the loader maps them. What they
+    /// see counts from the moment on that the interpreter is known.
+    fn attach_ahead(&self, kernel: &mut Kernel, slot: u32, pid: Pid) -> Option<Points> {
+        let known = self.programs.get(&program_of(pid)?)?;
+        let points = known.clone();
+        kernel.attach_ahead(slot, pid, &points).ok().map(|()| points)
     }
 
     fn decide_one(&mut self, slot: u32, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
         let Some(member) = self.members.get_mut(&slot) else { return Ok(()) };
         let identity = member.identity;
-        let State::Undecided { since, executed_ns, looked } = &mut member.state else { return Ok(()) };
-        let executed_ns = *executed_ns;
+        let State::Undecided { since, executed_ns, looked, ahead } = &mut member.state else { return Ok(()) };
+        let (executed_ns, ahead) = (*executed_ns, ahead.clone());
         let too_late = since.elapsed() > UNDECIDED_FOR;
+        // It has executed yet another program: that is told soon, and what is found now is that one's.
+        if kernel.slot_of(identity.pid) != Some(slot) && !too_late {
+            return Ok(());
+        }
         let found = if is_worth_a_look(identity.pid, looked) { Target::inspect(identity.pid).ok() } else { None };
         let state = match found {
             // Before the loader is done, CPython's tables of allocator functions are not filled in.
@@ -275,18 +355,24 @@ impl Tree {
             Some(Target { start, python: Some(python), .. }) => {
                 if let Some(process) = recorder.process_mut(slot) {
                     process.became_python(start);
-                    process.probed_after(since_us(executed_ns));
                 }
                 let settling = !python.initialized;
-                match self.probe(kernel, recorder, slot, identity.pid, python, 0) {
-                    Ok(plan) => {
+                let probed = self.probe(kernel, recorder, slot, identity.pid, python, 0, ahead.as_ref());
+                if let Some(process) = recorder.process_mut(slot).filter(|_| probed.is_ok()) {
+                    process.probed_after(since_us(executed_ns));
+                }
+                match probed {
+                    Ok(points) => {
                         self.start_residence(recorder, slot, Owner::Before);
-                        State::Probed { plan, settling }
+                        State::Probed { points, settling }
                     }
                     Err(_) => State::Followed,
                 }
             }
-            _ if too_late => State::Followed,
+            _ if too_late => {
+                kernel.detach_for_others(slot);
+                State::Followed
+            }
             _ => return Ok(()),
         };
         self.members.insert(slot, Member::new(identity, state));
@@ -312,11 +398,8 @@ impl Tree {
         }
         let Some(member) = self.members.remove(&slot) else { return };
         recorder.set_end(slot, member.status.map_or(profile::End::Vanished, exit_of));
-        // Its pid may have been given to a new process of ours by now.
-        if !self.contains(member.identity.pid) {
-            kernel.forget_process(member.identity.pid);
-            kernel.detach_process(member.identity.pid);
-        }
+        kernel.forget_process(member.identity.pid, slot);
+        kernel.detach_process(slot);
     }
 }
 
@@ -331,6 +414,15 @@ fn is_worth_a_look(pid: Pid, looked: &mut Option<(Instant, usize)>) -> bool {
         *looked = Some((Instant::now(), files));
     }
     stale
+}
+
+/// Which state of which file: one that was written to since is another one.
+type FileState = (u64, u64, u64, i64, i64);
+
+/// The program that a process runs.
+fn program_of(pid: Pid) -> Option<FileState> {
+    let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 fn identity_of(recorder: &mut Recorder, slot: u32) -> Option<Identity> {

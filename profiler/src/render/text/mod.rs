@@ -28,6 +28,7 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
     } else {
         paths::write(&mut page, profile, &names, options)?;
     }
+    paths::write_killed(&mut page, profile, &names, options, &tree);
     payloads::write(&mut page, profile, &names, options.top);
     quality::write(&mut page, profile);
     Ok(page.finish())

@@ -1,7 +1,11 @@
 //! The top call paths: one entry for each line of code that a person can change.
 
+use std::cmp::Reverse;
+
 use super::sides::Sides;
-use crate::profile::Profile;
+use super::tree::state;
+use crate::profile::tree::{Node, Tree};
+use crate::profile::{End, Process, Profile};
 use crate::render::chain::Chain;
 use crate::render::group::{Group, by_line};
 use crate::render::page::{Page, words};
@@ -15,6 +19,13 @@ const INDENT: usize = 6;
 
 /// Most processes whose call paths are listed one by one.
 const MOST_PROCESSES: usize = 5;
+
+/// Most killed processes whose call paths are listed, and most call paths of each.
+const MOST_KILLED: usize = 2;
+const MOST_OF_KILLED: usize = 5;
+
+/// Signals by which services end their workers in order: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
+const IN_ORDER: [i32; 4] = [1, 2, 3, 15];
 
 /// The top call paths of all processes together.
 pub(super) fn write(
@@ -54,6 +65,33 @@ pub(super) fn write_each(
         page.sentence(&format!("and {}; --process PID shows one", counted(more as u64, "more process")));
     }
     Ok(())
+}
+
+/// What was live in processes that were killed while others went on: it is in no other list, and it is what one wants
+/// to know of them.
+pub(super) fn write_killed(page: &mut Page, profile: &Profile, names: &Names<'_>, options: &Options, tree: &Tree) {
+    let lost = |(process, node): &(&Process, &Node)| {
+        !node.counted && matches!(process.end, End::Killed(signal) if !IN_ORDER.contains(&signal))
+    };
+    let mut killed: Vec<(u64, u32)> = (0..)
+        .zip(profile.processes.iter().zip(&tree.nodes))
+        .filter(|(_, both)| lost(both))
+        .map(|(index, (_, node))| (node.heap.surviving_space(), index))
+        .filter(|(space, _)| *space > 0)
+        .collect();
+    killed.sort_by_key(|(space, index)| (Reverse(*space), *index));
+    for (_, index) in killed.iter().take(MOST_KILLED) {
+        let Some(process) = profile.processes.get(*index as usize) else { continue };
+        let options = Options { top: options.top.min(MOST_OF_KILLED), ..*options };
+        let list =
+            List { profile, names, options: &options, ledger: Ledger::Heap, value: Value::InuseSpace, spread: false };
+        let title = format!("Live in process {} when it was killed, by call path", program::named(process));
+        list.write(page, &title, &select::rows_at_end(profile, *index));
+        page.sentence(&format!("Process {}: {}.", process.pid, state(process, profile)));
+    }
+    if let Some(more) = killed.len().checked_sub(MOST_KILLED).filter(|more| *more > 0) {
+        page.sentence(&format!("and {} killed; --process PID shows one", counted(more as u64, "more process")));
+    }
 }
 
 /// A list of call paths.

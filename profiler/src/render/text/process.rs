@@ -6,7 +6,7 @@ use super::tree;
 use crate::profile::tree::Tree;
 use crate::profile::{End, Process, Profile, Trace};
 use crate::render::page::Page;
-use crate::render::{Options, sanitize, units};
+use crate::render::{Options, fate, sanitize, units};
 
 /// Shorter traces say little about growth that follows jobs or traffic, ms.
 const SHORT_MS: u64 = 5_000;
@@ -19,7 +19,7 @@ pub(super) fn write(page: &mut Page, profile: &Profile, options: &Options, proce
         [process] => {
             let inside = process.container_pid.map_or_else(String::new, |pid| format!(" ({pid} in its container)"));
             page.heading(&format!("Process {}{inside}", process.pid));
-            write_process(page, process);
+            write_process(page, process, profile);
         }
         _ => tree::write(page, profile, processes),
     }
@@ -30,7 +30,7 @@ pub(super) fn write(page: &mut Page, profile: &Profile, options: &Options, proce
     }
 }
 
-fn write_process(page: &mut Page, process: &Process) {
+fn write_process(page: &mut Page, process: &Process, profile: &Profile) {
     let command = sanitize::name(&process.command, 160);
     page.fact("command", if command.is_empty() { "unknown" } else { &command });
     let python = match process.python.as_str() {
@@ -44,33 +44,24 @@ fn write_process(page: &mut Page, process: &Process) {
     page.fact("threads", &format!("{} at the start, {} at the end", process.threads_start, process.threads_end));
     let [start, end, peak] = [process.rss_start, process.rss_end, process.rss_peak].map(units::bytes);
     page.fact("RSS", &format!("{start} at the start, {end} at the end, {peak} at the peak"));
-    page.fact("end", &end_in_words(&process.end));
+    page.fact("end", &end_in_words(process, profile));
     for note in &process.notes {
         page.fact("note", &sanitize::name(note, 400));
     }
 }
 
-fn end_in_words(end: &End) -> String {
-    match end {
-        End::Detached => "still running when the trace ended".to_owned(),
-        End::Exited(code) => format!("the process ended with exit code {code}"),
-        End::Killed(signal) => format!("the process was ended by signal {signal}{}", signal_name(*signal)),
-        End::Executed => "the process executed another program".to_owned(),
-        End::Vanished => "the process ended; how is not known".to_owned(),
-    }
-}
-
-/// The signals that end services.
-fn signal_name(signal: i32) -> &'static str {
-    match signal {
-        1 => " (SIGHUP)",
-        2 => " (SIGINT)",
-        3 => " (SIGQUIT)",
-        6 => " (SIGABRT)",
-        9 => " (SIGKILL; the kernel's out-of-memory killer sends it too)",
-        11 => " (SIGSEGV)",
-        15 => " (SIGTERM)",
-        _ => "",
+fn end_in_words(process: &Process, profile: &Profile) -> String {
+    let tells_oom_kills = profile.quality.tells_oom_kills.unwrap_or(false);
+    let fate = match process.end {
+        End::Exited(code) => Some(format!("ended with exit code {code}")),
+        _ => fate::in_words(process, tells_oom_kills),
+    };
+    match fate {
+        None => "still running when the trace ended".to_owned(),
+        Some(fate) => match process.ended_at_ms {
+            Some(at) => format!("{fate}; {} after the start of the trace", units::time_ms(at)),
+            None => fate,
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! How good the trace is: what was lost or is unknown, and what it cost.
 
-use crate::profile::Profile;
 use crate::profile::quality::{Count, CountClass, Quality};
+use crate::profile::{End, Process, Profile};
 use crate::render::page::{Page, words};
 use crate::render::sanitize;
 use crate::render::units::{count, counted, share, time_ms, time_us};
@@ -12,8 +12,11 @@ pub(super) fn write(page: &mut Page, profile: &Profile) {
     write_seen(page, quality);
     write_losses(page, quality);
     write_gaps(page, profile);
-    if let Some(ms) = quality.pools_read_before_end_ms.filter(|_| !profile.pools.is_empty()) {
-        page.fact("small objects", &format!("read {} before the end: the last changes are missing", time_ms(ms)));
+    write_old_readings(page, profile);
+    let killed = |process: &Process| matches!(process.end, End::Killed(_));
+    if quality.tells_oom_kills == Some(false) && profile.processes.iter().any(killed) {
+        let reason = "this kernel does not tell which processes its OOM killer chooses: a SIGKILL may have been its";
+        page.fact("killed by", reason);
     }
     write_cost(page, profile);
 }
@@ -58,27 +61,48 @@ fn write_loss(page: &mut Page, class: &str, loss: &Count) {
     page.pieces(&first, 28, &words(&sanitize::name(&loss.meaning, 400)));
 }
 
+/// How old the small objects of ended processes are, where they could not be read at the end.
+fn write_old_readings(page: &mut Page, profile: &Profile) {
+    let missing = "what changed after it is missing";
+    if let Some(ms) = profile.quality.pools_read_before_end_ms.filter(|_| !profile.pools.is_empty()) {
+        page.fact("small objects", &format!("last read {} before the end: {missing}", time_ms(ms)));
+        return;
+    }
+    let has_pools = |index: u32| profile.pools.iter().any(|row| row.process == index);
+    let old = (0..).zip(&profile.processes).filter(|(index, _)| has_pools(*index));
+    let ages: Vec<u64> = old.filter_map(|(_, process)| process.pools_read_before_end_ms).collect();
+    if let Some(oldest) = ages.iter().max() {
+        let ended = counted(ages.len() as u64, "process");
+        let text = format!("of {ended} that ended: last read up to {} before that; {missing}", time_ms(*oldest));
+        page.fact("small objects", &text);
+    }
+}
+
 /// How long the processes that came during the trace ran without probes.
 fn write_gaps(page: &mut Page, profile: &Profile) {
-    let came = profile.processes.iter().filter(|process| process.seen_at_ms > 0 || process.unprobed_us > 0);
-    let mut gaps: Vec<u64> = came.map(|process| process.unprobed_us).collect();
+    let came = || profile.processes.iter().filter(|process| process.seen_at_ms > 0 || process.unprobed_us > 0);
+    let all = came().count() as u64;
+    let mut gaps: Vec<u64> = came().map(|process| process.unprobed_us).filter(|gap| *gap > 0).collect();
     gaps.sort_unstable();
-    let Some(longest) = gaps.last().copied() else {
-        return;
-    };
-    let median = gaps[gaps.len() / 2];
-    let were = if gaps.len() == 1 { "was" } else { "were" };
-    let came = format!("{} {were} forked or executed during the trace", counted(gaps.len() as u64, "process"));
-    let gap = match (longest, gaps.len()) {
-        (0, _) => "probes were on from the start".to_owned(),
-        (gap, 1) => format!("probes were on after {}; what it allocated before is not counted", time_us(gap)),
-        _ => format!(
-            "probes were on after {} (median), {} (longest); what they allocated before is not counted",
-            time_us(median),
-            time_us(longest)
+    let never = all - gaps.len() as u64;
+    let gap = match (gaps[..].last(), gaps.len()) {
+        _ if all == 0 => return,
+        (None, _) => String::new(),
+        (Some(gap), 1) => format!("; probes were on after {}; what it allocated before is not counted", time_us(*gap)),
+        (Some(longest), number) => format!(
+            "; probes were on after {} (median), {} (longest); what they allocated before is not counted",
+            time_us(gaps[number / 2]),
+            time_us(*longest)
         ),
     };
-    page.fact("new processes", &format!("{came}; {gap}"));
+    let never = match never {
+        0 => String::new(),
+        never if never == all => "; no probes: ended before, or no Python".to_owned(),
+        never => format!("; {never} of them had none: ended before, or no Python"),
+    };
+    let were = if all == 1 { "was" } else { "were" };
+    let came = format!("{} {were} forked or executed during the trace", counted(all, "process"));
+    page.fact("new processes", &format!("{came}{gap}{never}"));
 }
 
 fn write_cost(page: &mut Page, profile: &Profile) {
@@ -89,12 +113,14 @@ fn write_cost(page: &mut Page, profile: &Profile) {
         0 => "the cost of a probe hit could not be measured".to_owned(),
         ns => format!("estimated at {} ns a probe hit, measured on this machine", count(ns)),
     };
-    let of_target = share(quality.target_cost_ms, quality.target_cpu_ms);
-    let target = format!(
-        "about {} of its {} of CPU time, {of_target}; {hit}",
-        time_ms(quality.target_cost_ms),
-        time_ms(quality.target_cpu_ms)
-    );
+    let cost = time_ms(quality.target_cost_ms);
+    // Of a process that was killed the last CPU time read may be far too small.
+    let target = match quality.target_cpu_ms {
+        cpu if cpu < quality.target_cost_ms => format!("about {cost} of CPU time; {hit}"),
+        cpu => {
+            format!("about {cost} of its {} of CPU time, {}; {hit}", time_ms(cpu), share(quality.target_cost_ms, cpu))
+        }
+    };
     page.fact("cost: target", &target);
     if quality.fault_cost_ns > 0 {
         let faults = quality.counts.iter().find(|count| count.name == "faults").map_or(0, |count| count.value);

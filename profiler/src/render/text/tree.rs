@@ -3,11 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use crate::profile::tree::{FLAT_BYTES, FLAT_PERCENT, Tree, grew, growth, runs};
-use crate::profile::{End, Process, Profile};
+use crate::profile::tree::{FLAT_BYTES, FLAT_PERCENT, Tree, grew, growth};
+use crate::profile::{Process, Profile};
 use crate::render::page::{Page, words};
 use crate::render::units::{bytes, change, counted, rough_share, share, time_ms};
-use crate::render::{program, sanitize};
+use crate::render::{fate, program, sanitize};
 
 /// Most processes listed; the others are summed up.
 const MOST_ROWS: usize = 20;
@@ -202,39 +202,21 @@ impl Table<'_> {
     }
 }
 
-/// "running", "exit code 0, lived 3.2 s", "killed by SIGKILL at 12.0 s"
-fn state(process: &Process, profile: &Profile) -> String {
-    let end = match &process.end {
-        End::Detached if process.seen_at_ms > 0 => format!("running, came at {}", time_ms(process.seen_at_ms)),
-        End::Detached => "running".to_owned(),
-        End::Exited(code) => format!("exit code {code}"),
-        End::Killed(signal) => format!("killed by {}", signal_in_words(*signal)),
-        End::Executed => "executed another program".to_owned(),
-        End::Vanished => "ended, how is not known".to_owned(),
+/// "running", "exit code 0, lived 3.2 s", "killed by SIGSEGV at 12.0 s"
+pub(super) fn state(process: &Process, profile: &Profile) -> String {
+    let Some(end) = fate::in_words(process, profile.quality.tells_oom_kills.unwrap_or(false)) else {
+        return match process.seen_at_ms {
+            0 => "running".to_owned(),
+            seen => format!("running, came at {}", time_ms(seen)),
+        };
     };
-    if runs(process) {
-        return end;
-    }
+    // Behind a sentence about who killed it a bare time would be taken for a part of that.
+    let comma = if process.killed_by.is_some() { "," } else { "" };
     let ended_at = process.ended_at_ms.unwrap_or(profile.trace.duration_ms);
     match process.seen_at_ms {
-        0 => format!("{end} at {}", time_ms(ended_at)),
+        0 => format!("{end}{comma} at {}", time_ms(ended_at)),
         seen => format!("{end}, lived {}", time_ms(ended_at.saturating_sub(seen))),
     }
-}
-
-fn signal_in_words(signal: i32) -> String {
-    let name = match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        15 => "SIGTERM",
-        _ => return format!("signal {signal}"),
-    };
-    name.to_owned()
 }
 
 fn if_read(reading: u64) -> String {

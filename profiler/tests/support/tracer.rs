@@ -1,0 +1,87 @@
+//! `pyalloc trace` attached to a target, and what it has recorded of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pyalloc::profile::{BlockRow, Profile, file};
+
+use super::Target;
+
+/// File, qualified name, line.
+pub type Frame = (String, String, u32);
+
+/// Whether the live test cannot run here, after saying so.
+pub fn without_root(test: &str) -> bool {
+    let missing = !rustix::process::geteuid().is_root();
+    if missing {
+        println!("SKIPPED {test}: loading BPF programs needs root");
+    }
+    missing
+}
+
+/// A tracer attached to a target; killed when dropped.
+pub struct Tracer {
+    child: std::process::Child,
+    profile: PathBuf,
+}
+
+impl Tracer {
+    /// Attaches, and returns when all probes stand; else what pyalloc says.
+    pub fn attach(target: &Target, folder: &Path) -> Result<Self, String> {
+        let profile = folder.join("matrix.pyalloc");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pyalloc"))
+            .args(["trace", "--quiet", "--pid", &target.pid().to_string(), "--output"])
+            .arg(&profile)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("pyalloc starts");
+        // The first profile is written when all probes stand.
+        let start = Instant::now();
+        while !fs::metadata(&profile).is_ok_and(|file| file.len() > 0) {
+            if child.try_wait().expect("pyalloc is waited for").is_some() {
+                let output = child.wait_with_output().expect("pyalloc's output");
+                return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "pyalloc does not attach");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { child, profile })
+    }
+
+    /// Returns when the profile of the running trace shows that a forked process has its probes.
+    pub fn wait_until_probed(&self, pid: u32) {
+        let start = Instant::now();
+        loop {
+            let profile = file::read(&self.profile).expect("a profile");
+            if profile.processes.iter().any(|process| process.pid == pid && process.unprobed_us > 0) {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{pid} is not probed");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends the trace as Ctrl-C does.
+    pub fn finish(mut self) -> Profile {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("pyalloc can be signalled");
+        let status = self.child.wait().expect("pyalloc ends");
+        assert!(status.success() || status.code() == Some(130), "{status}");
+        file::read(&self.profile).expect("a profile")
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The frames of a block's stack in the order of Python's tracebacks of frames: innermost first.
+pub fn frames_of(profile: &Profile, block: &BlockRow) -> Vec<Frame> {
+    let text = |id| profile.text(id).to_owned();
+    profile.frames_of(block.stack).map(|frame| (text(frame.file), text(frame.function), frame.line)).collect()
+}
