@@ -38,6 +38,10 @@ fn write_rss(page: &mut Page, profile: &Profile, tree: &Tree) {
 
 fn write_heap(page: &mut Page, profile: &Profile, tree: &Tree) {
     let (all, heap) = (profile.heap_totals(), profile.heap_totals_of(|process| tree.counts(process)));
+    if profile.trace.without_heap {
+        line(page, "heap", "not kept", "allocations were not probed (--ledger)");
+        return;
+    }
     if all == HeapTotals::default() {
         line(page, "heap", "nothing", "was allocated during the trace");
         return;

@@ -1,5 +1,6 @@
 //! The text report, in the order in which a person asks: who, what grew, which code, which payloads, how sure.
 
+mod allocators;
 mod growth;
 mod paths;
 mod payloads;

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::allocators;
 use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::{FrameId, Profile, UnsharedCause};
 use crate::render::Options;
@@ -21,6 +22,7 @@ pub(super) fn write(page: &mut Page, profile: &Profile, names: &Names<'_>, optio
     page.heading("What made RSS change (resident ledger: pages, by what they are)");
     table(page, &sum);
     notes(page, profile, &sum);
+    allocators::write(page, profile, &sum);
     unshared(page, profile, names);
     if options.per_process && profile.processes.len() > 1 {
         for (index, process) in profile.processes.iter().enumerate() {
