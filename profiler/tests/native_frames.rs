@@ -129,7 +129,7 @@ impl Trace {
         })
         .unwrap();
         let ring = kernel.take_ring().unwrap();
-        kernel.attach_tracepoints().unwrap();
+        kernel.attach_tracepoints(true).unwrap();
         Self {
             kernel,
             ring,
