@@ -5,6 +5,8 @@ mod held;
 mod limits;
 mod process;
 mod residence;
+mod room;
+mod rows;
 mod stacks;
 
 use std::collections::{HashMap, HashSet};
@@ -24,10 +26,11 @@ use crate::process::{Pid, maps, pagemap};
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
-use crate::profile::{BlockRow, End, MappingRow, PoolRow, Profile, ResidentRow, TimelinePoint, Trace, UnsharedRow};
+use crate::profile::{End, Profile, TimelinePoint, Trace};
 use crate::symbol::Source;
 use ended::Ended;
 use limits::Limits;
+use room::DeadCodes;
 use stacks::{Names, Stacks};
 
 /// Everything that one trace has learned.
@@ -53,16 +56,6 @@ pub struct Recorder {
     to_clear: HashSet<u32>,
     ended: Ended,
     dead_codes: DeadCodes,
-}
-
-/// Code objects that have died, and will be forgotten when every stack that has them has come.
-#[derive(Default)]
-struct DeadCodes {
-    serials: HashSet<u64>,
-    /// Readings since they were found dead.
-    waited: u32,
-    /// How many were alive then.
-    alive: usize,
 }
 
 /// What a running trace shows.
@@ -266,76 +259,6 @@ impl Recorder {
         Ok(())
     }
 
-    /// Makes room where processes have ended and code has died, a little at each call.
-    pub fn make_room(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
-        let discarded = std::mem::take(&mut self.to_clear);
-        self.stacks.give_up_on(&discarded, &mut self.names, &mut self.builder);
-        discarded.into_iter().for_each(|slot| kernel.clear_slot(slot));
-        self.settle_ended(kernel)?;
-        self.stacks.forget(&kernel.sweep()?);
-        self.forget_codes(kernel)
-    }
-
-    /// Makes the rows of processes that have ended. Those with running children wait: a child's frees of what it
-    /// inherited are told by its parent's blocks.
-    fn settle_ended(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
-        let now = self.elapsed_ms();
-        let running = self.processes.iter().filter(|process| process.is_running());
-        let parents: HashSet<u32> = running.filter_map(|process| process.info.parent).collect();
-        let settled = |(index, process): &(usize, &mut Traced)| {
-            process.has_settled(now) && !u32::try_from(*index).is_ok_and(|index| parents.contains(&index))
-        };
-        let settling = self.processes.iter_mut().enumerate().filter(settled);
-        let slots: HashSet<u32> = settling.map(|(_, process)| process.slot).collect();
-        if slots.is_empty() {
-            return Ok(());
-        }
-        self.stacks.give_up_on(&slots, &mut self.names, &mut self.builder);
-        let sums: Vec<_> = kernel.stacks()?.into_iter().filter(|(_, sums)| slots.contains(&sums.slot)).collect();
-        let (blocks, opened) = self.block_rows(&sums);
-        let of_ended = |slot: u32| slots.contains(&slot);
-        let rows = Ended {
-            blocks,
-            pools: self.pool_rows(&opened),
-            mappings: self.mapping_rows(of_ended),
-            resident: self.resident_rows(of_ended),
-            unshared: self.unshared_rows(of_ended),
-        };
-        self.ended.add(rows, &mut self.builder);
-        for slot in slots {
-            if let Some(process) = self.process_mut(slot) {
-                process.settle();
-            }
-            kernel.clear_slot(slot);
-        }
-        Ok(())
-    }
-
-    /// Forgets code objects that have died, when there are more of them than are alive.
-    fn forget_codes(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
-        /// So many may be dead without anyone minding.
-        const DEAD: usize = 1 << 14;
-        /// Readings after which every stack with a code object that was dead at the first has been named.
-        const READINGS: u32 = stacks::PATIENCE + 2;
-        let dead = &mut self.dead_codes;
-        if dead.serials.is_empty() {
-            if self.names.codes.len() > 2 * dead.alive + DEAD {
-                let alive = kernel.live_serials()?;
-                dead.alive = alive.len();
-                dead.waited = 0;
-                dead.serials = self.names.codes.serials().filter(|serial| !alive.contains(serial)).collect();
-            }
-            return Ok(());
-        }
-        dead.waited += 1;
-        if dead.waited >= READINGS {
-            let serials = std::mem::take(&mut dead.serials);
-            self.stacks.forget_codes(&serials);
-            self.names.codes.forget(&serials);
-        }
-        Ok(())
-    }
-
     /// Reads the processes and the kernel's sums once: a point of the timeline, and what the user is shown.
     pub fn sample(&mut self, kernel: &Kernel) -> Result<Progress, KernelError> {
         self.stacks.settle(&mut self.names, &mut self.builder);
@@ -450,108 +373,6 @@ impl Recorder {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The rows of the C allocator's blocks, and how many pools each stack opened.
-    fn block_rows(&mut self, sums: &[(u64, StackSums)]) -> (Vec<BlockRow>, HashMap<(u32, u64), u64>) {
-        let mut opened = HashMap::new();
-        let mut rows = Vec::new();
-        for (key, sums) in sums {
-            let Some(process) = self.index(sums.slot) else {
-                self.homeless += u64::from(!self.discarded.contains(&sums.slot));
-                continue;
-            };
-            if self.processes.get(process as usize).is_some_and(|process| process.settled) {
-                continue;
-            }
-            if sums.pools_opened > 0 {
-                opened.insert((sums.slot, *key), sums.pools_opened);
-            }
-            if sums.alloc_objects == 0 {
-                continue;
-            }
-            rows.push(BlockRow {
-                process,
-                stack: self.stacks.id(*key, &mut self.builder),
-                alloc_objects: sums.alloc_objects,
-                alloc_space: sums.alloc_space,
-                inuse_objects: sums.alloc_objects.saturating_sub(sums.free_objects),
-                inuse_space: sums.alloc_space.saturating_sub(sums.free_space),
-                temporary_objects: sums.temporary_objects,
-                temporary_space: sums.temporary_space,
-                largest: sums.largest,
-                peak_space: sums.peak_space,
-            });
-        }
-        (rows, opened)
-    }
-
-    fn pool_rows(&mut self, opened: &HashMap<(u32, u64), u64>) -> Vec<PoolRow> {
-        let mut rows = Vec::new();
-        for (&(slot, key), &opened) in opened {
-            let Some(process) = self.index(slot) else { continue };
-            let live = self.process(slot).and_then(|process| process.pools.get(&key)).copied().unwrap_or_default();
-            rows.push(PoolRow {
-                process,
-                stack: self.stacks.id(key, &mut self.builder),
-                opened,
-                live_pools: live.pools,
-                inuse_objects: live.objects,
-                inuse_space: live.space,
-            });
-        }
-        rows
-    }
-
-    fn mapping_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<MappingRow> {
-        let mut rows = Vec::new();
-        for (slot, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
-            for (key, origin, sums) in process.mappings.sums().filter(|(_, _, sums)| sums.alloc_objects > 0) {
-                rows.push(MappingRow {
-                    process: u32::try_from(slot).unwrap_or(u32::MAX),
-                    stack: self.stacks.id(key, &mut self.builder),
-                    origin,
-                    alloc_objects: sums.alloc_objects,
-                    alloc_space: sums.alloc_space,
-                    inuse_objects: sums.inuse_objects,
-                    inuse_space: sums.inuse_space,
-                });
-            }
-        }
-        rows
-    }
-
-    /// What was there before the trace is in each process's residency and in no call path.
-    fn resident_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<ResidentRow> {
-        let mut rows = Vec::new();
-        for (index, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
-            let Some(residence) = &process.residence else { continue };
-            for (&(owner, allocated_by, kind), &inuse_space) in &residence.sums {
-                let stack = match owner {
-                    Owner::Before | Owner::Inherited => continue,
-                    Owner::Stack(number) => self.stacks.id(number, &mut self.builder),
-                    Owner::Unseen => {
-                        let marker = self.builder.marker(UNSEEN);
-                        self.builder.stack(&[marker])
-                    }
-                };
-                let allocated_by = allocated_by.map(|number| self.stacks.id(number, &mut self.builder));
-                let process = u32::try_from(index).unwrap_or(u32::MAX);
-                rows.push(ResidentRow { process, stack, allocated_by, kind, inuse_space });
-            }
-        }
-        rows
-    }
-
-    fn unshared_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<UnsharedRow> {
-        let mut rows = Vec::new();
-        for (index, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
-            for (&(number, cause), &space) in &process.unshared {
-                let stack = self.stacks.id(number, &mut self.builder);
-                rows.push(UnsharedRow { process: u32::try_from(index).unwrap_or(u32::MAX), stack, cause, space });
-            }
-        }
-        rows
-    }
-
     fn quality_now(&self, kernel: &Kernel, counters: &[u64]) -> Quality {
         let value = |counter: Counter| counters[counter as usize];
         let mut quality = self.quality.clone();
@@ -588,9 +409,6 @@ impl Recorder {
         [homeless, undecodable]
     }
 }
-
-/// In place of a call path for pages that came without a fault.
-const UNSEEN: &str = "[mapped by the kernel without a page fault]";
 
 fn by_slot<T>(all: Vec<(BlockKey, T)>) -> HashMap<u32, Vec<(BlockKey, T)>> {
     let mut by_slot: HashMap<u32, Vec<(BlockKey, T)>> = HashMap::new();

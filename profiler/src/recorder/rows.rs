@@ -1,0 +1,116 @@
+//! The rows of a profile: what each ledger says of each stack in each process.
+
+use std::collections::HashMap;
+
+use profiler_common::ledger::StackSums;
+
+use super::Recorder;
+use crate::ledger::resident::Owner;
+use crate::profile::{BlockRow, MappingRow, PoolRow, ResidentRow, UnsharedRow};
+
+/// In place of a call path for pages that came without a fault.
+const UNSEEN: &str = "[mapped by the kernel without a page fault]";
+
+impl Recorder {
+    /// The rows of the C allocator's blocks, and how many pools each stack opened.
+    pub(super) fn block_rows(&mut self, sums: &[(u64, StackSums)]) -> (Vec<BlockRow>, HashMap<(u32, u64), u64>) {
+        let mut opened = HashMap::new();
+        let mut rows = Vec::new();
+        for (key, sums) in sums {
+            let Some(process) = self.index(sums.slot) else {
+                self.homeless += u64::from(!self.discarded.contains(&sums.slot));
+                continue;
+            };
+            if self.processes.get(process as usize).is_some_and(|process| process.settled) {
+                continue;
+            }
+            if sums.pools_opened > 0 {
+                opened.insert((sums.slot, *key), sums.pools_opened);
+            }
+            if sums.alloc_objects == 0 {
+                continue;
+            }
+            rows.push(BlockRow {
+                process,
+                stack: self.stacks.id(*key, &mut self.builder),
+                alloc_objects: sums.alloc_objects,
+                alloc_space: sums.alloc_space,
+                inuse_objects: sums.alloc_objects.saturating_sub(sums.free_objects),
+                inuse_space: sums.alloc_space.saturating_sub(sums.free_space),
+                temporary_objects: sums.temporary_objects,
+                temporary_space: sums.temporary_space,
+                largest: sums.largest,
+                peak_space: sums.peak_space,
+            });
+        }
+        (rows, opened)
+    }
+
+    pub(super) fn pool_rows(&mut self, opened: &HashMap<(u32, u64), u64>) -> Vec<PoolRow> {
+        let mut rows = Vec::new();
+        for (&(slot, key), &opened) in opened {
+            let Some(process) = self.index(slot) else { continue };
+            let live = self.process(slot).and_then(|process| process.pools.get(&key)).copied().unwrap_or_default();
+            rows.push(PoolRow {
+                process,
+                stack: self.stacks.id(key, &mut self.builder),
+                opened,
+                live_pools: live.pools,
+                inuse_objects: live.objects,
+                inuse_space: live.space,
+            });
+        }
+        rows
+    }
+
+    pub(super) fn mapping_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<MappingRow> {
+        let mut rows = Vec::new();
+        for (slot, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
+            for (key, origin, sums) in process.mappings.sums().filter(|(_, _, sums)| sums.alloc_objects > 0) {
+                rows.push(MappingRow {
+                    process: u32::try_from(slot).unwrap_or(u32::MAX),
+                    stack: self.stacks.id(key, &mut self.builder),
+                    origin,
+                    alloc_objects: sums.alloc_objects,
+                    alloc_space: sums.alloc_space,
+                    inuse_objects: sums.inuse_objects,
+                    inuse_space: sums.inuse_space,
+                });
+            }
+        }
+        rows
+    }
+
+    /// What was there before the trace is in each process's residency and in no call path.
+    pub(super) fn resident_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<ResidentRow> {
+        let mut rows = Vec::new();
+        for (index, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
+            let Some(residence) = &process.residence else { continue };
+            for (&(owner, allocated_by, kind), &inuse_space) in &residence.sums {
+                let stack = match owner {
+                    Owner::Before | Owner::Inherited => continue,
+                    Owner::Stack(number) => self.stacks.id(number, &mut self.builder),
+                    Owner::Unseen => {
+                        let marker = self.builder.marker(UNSEEN);
+                        self.builder.stack(&[marker])
+                    }
+                };
+                let allocated_by = allocated_by.map(|number| self.stacks.id(number, &mut self.builder));
+                let process = u32::try_from(index).unwrap_or(u32::MAX);
+                rows.push(ResidentRow { process, stack, allocated_by, kind, inuse_space });
+            }
+        }
+        rows
+    }
+
+    pub(super) fn unshared_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<UnsharedRow> {
+        let mut rows = Vec::new();
+        for (index, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
+            for (&(number, cause), &space) in &process.unshared {
+                let stack = self.stacks.id(number, &mut self.builder);
+                rows.push(UnsharedRow { process: u32::try_from(index).unwrap_or(u32::MAX), stack, cause, space });
+            }
+        }
+        rows
+    }
+}
