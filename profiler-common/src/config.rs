@@ -13,13 +13,16 @@ pub mod thread_slot {
     pub const FS_RELATIVE: u32 = 1;
     /// `*(*(fsbase + offset) + inner)`: a glibc TSD key of 32 and above, or musl's TSD array.
     pub const FS_INDIRECT: u32 = 2;
-    /// The TSD key is read from the target's `autoTSSkey` struct {i32 initialized, u32 key} at address
-    /// `inner` at every event; `offset` is fs-relative for key 0 and grows by 16 a key. For processes whose
-    /// interpreter is not initialized when tracing starts; keys of 32 and above are not found this way.
+    /// glibc. The TSD key is read from the target's `autoTSSkey` struct {i32 initialized, u32 key} at address
+    /// `inner` at every event; `offset` is fs-relative for key 0 and grows by 16 a key, up to key 31; pointers to
+    /// the blocks of the others follow. For processes whose
+    /// key is yet to be made: those whose interpreter is not initialized, and forked ones, in which it is made anew.
     pub const KEY_IN_MEMORY: u32 = 3;
     /// `*(*(dtv + offset) + inner)` with `dtv = *(fsbase + 8)`: a TLS variable of a library loaded by dlopen on
     /// glibc. `offset` is 16 bytes a module, and `*(dtv - 16)` the number of modules the thread has room for.
     pub const DYNAMIC_TLS: u32 = 4;
+    /// As `KEY_IN_MEMORY` on musl: `*(*(fsbase + offset) + 8 * key)`.
+    pub const KEY_IN_MEMORY_MUSL: u32 = 5;
 }
 
 /// How the byte offset into the bytecode (`lasti`) is computed.
@@ -119,8 +122,11 @@ pub mod process_flags {
     pub const FOLLOW_ONLY: u32 = 32;
     /// Its page faults are recorded.
     pub const RESIDENT: u32 = 64;
+    /// Code objects do not die unseen: the probe of `code_dealloc` is on. Set by the kernel side alone, when userspace
+    /// has said so in the map `DEATHS_SEEN`.
+    pub const DEATHS_SEEN: u32 = 128;
     /// What a forked process does not inherit.
-    pub const NOT_INHERITED: u32 = HOLD_AT_EXIT | HOLD_AT_EXEC | HOLD_AT_ENTRY;
+    pub const NOT_INHERITED: u32 = HOLD_AT_EXIT | HOLD_AT_EXEC | HOLD_AT_ENTRY | DEATHS_SEEN;
 }
 
 /// Slots from here on, up to [`FIRST_FORKED_SLOT`], are given by the kernel side to programs that it sees executed in a
@@ -152,6 +158,8 @@ pub struct ProcessConfig {
     pub ending_tid: u32,
     /// Where the thread state is.
     pub thread_slot: ThreadSlot,
+    /// Where it is in processes that this one forks.
+    pub forked_thread_slot: ThreadSlot,
     /// Address of `_PyRuntime.gilstate.tstate_current` (CPython 3.11 and earlier), else 0. Up to 3.11 a thread's slot
     /// keeps its first thread state; while a sub-interpreter runs, only this variable tells which one does.
     pub current_state: u64,
@@ -163,4 +171,4 @@ pub struct ProcessConfig {
 
 const _: () = assert!(core::mem::size_of::<ThreadSlot>() == 24);
 const _: () = assert!(core::mem::size_of::<PythonLayout>() == 96);
-const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 152);
+const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 176);

@@ -26,6 +26,16 @@ impl BlockKey {
     }
 }
 
+/// A code object that has stood in a stack, and has not died.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct LiveCode {
+    /// Its serial number.
+    pub serial: u64,
+    /// Hash of what names it, where it may have died unseen since; 0 where it cannot have.
+    pub print: u64,
+}
+
 /// A block that the C allocator handed out and has not got back.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -123,6 +133,7 @@ pub struct StackSums {
 /// A block given back within this many milliseconds of its allocation is temporary.
 pub const TEMPORARY_MS: u32 = 100;
 
+const _: () = assert!(core::mem::size_of::<LiveCode>() == 16);
 const _: () = assert!(core::mem::size_of::<Block>() == 24);
 const _: () = assert!(core::mem::size_of::<Pool>() == 24);
 const _: () = assert!(core::mem::size_of::<StackSums>() == 88);

@@ -186,7 +186,8 @@ pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     };
     let flags = parent.flags & !process_flags::NOT_INHERITED;
-    let config = ProcessConfig { slot, flags, parent_slot: parent.slot, ending_tid: 0, ..*parent };
+    let thread_slot = parent.forked_thread_slot;
+    let config = ProcessConfig { slot, flags, parent_slot: parent.slot, ending_tid: 0, thread_slot, ..*parent };
     if !process::insert(pid, &config) {
         counters::one(Counter::ForksNotFollowed);
         return 0;

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
-use profiler_common::config::{FIRST_EXECUTED_SLOT, FIRST_FORKED_SLOT, MAX_SLOTS, ProcessConfig};
+use profiler_common::config::{FIRST_EXECUTED_SLOT, FIRST_FORKED_SLOT, MAX_SLOTS, ProcessConfig, process_flags};
 
 use crate::{atomic, namespace};
 
@@ -57,6 +57,20 @@ pub fn ends(current: Current) {
     if let Some(config) = PROCESSES.get_ptr_mut(&current.pid) {
         // SAFETY: the value is aligned and lives as long as the program runs; one thread of a process ends it.
         unsafe { (&raw mut (*config).ending_tid).write_volatile(current.tid) };
+    }
+}
+
+/// From now on no code object of the process dies unseen.
+#[inline(always)]
+pub fn deaths_are_seen(pid: u32, slot: u32) {
+    if let Some(config) = PROCESSES.get_ptr_mut(&pid) {
+        // SAFETY: the value is aligned and lives as long as the program runs; the kernel side changes flags only here.
+        unsafe {
+            if (*config).slot == slot {
+                let flags = (&raw const (*config).flags).read_volatile();
+                (&raw mut (*config).flags).write_volatile(flags | process_flags::DEATHS_SEEN);
+            }
+        }
     }
 }
 

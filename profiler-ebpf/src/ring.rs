@@ -10,8 +10,8 @@ use profiler_common::event::{Header, Lifecycle};
 use crate::process::Current;
 use crate::{clock, counters};
 
-/// Bytes of the ring: room for some 3000 new code objects at once.
-const RING_BYTES: u32 = 4 << 20;
+/// Bytes of the ring: room for some 4000 new code objects at once.
+const RING_BYTES: u32 = 8 << 20;
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);

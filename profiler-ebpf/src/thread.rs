@@ -27,6 +27,9 @@ const NESTING_REACH: u64 = 64 << 10;
 /// Places for code objects that a thread remembers; a power of two.
 pub const KNOWN_CODES: usize = 64;
 
+/// Bytes of an object that its print is made of.
+pub const PRINT_BYTES: usize = 256;
+
 /// A code object that a thread has met: spares it the look-up in a map that all threads share.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -68,6 +71,8 @@ pub struct Thread {
     pub step: Step,
     /// Code objects this thread has met, by a part of their address.
     pub known: [KnownCode; KNOWN_CODES],
+    /// Bytes of one of a code object's texts.
+    pub print: [u64; PRINT_BYTES / 8],
     /// What the walk of Python frames found.
     pub python: Walked,
     /// The walk of native frames.

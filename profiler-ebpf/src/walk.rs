@@ -29,6 +29,9 @@ const DTV_ENTRY: u64 = 16;
 /// `TLS_DTV_UNALLOCATED`: the thread has not used the library's variables yet.
 const UNALLOCATED: u64 = u64::MAX;
 
+/// Keys in each block of glibc's thread-specific data.
+const GLIBC_BLOCK_KEYS: u64 = 32;
+
 /// Most copies of one code object's bytecode that a thread's index may name.
 const MAX_COPIES: u64 = 1 << 20;
 
@@ -169,13 +172,26 @@ fn slot_address(slot: &ThreadSlot, fsbase: u64) -> Result<u64, u32> {
             Some(0) => Err(walk::NOT_PYTHON),
             Some(level) => Ok(level.wrapping_add(slot.inner)),
         },
-        thread_slot::KEY_IN_MEMORY => {
+        thread_slot::KEY_IN_MEMORY | thread_slot::KEY_IN_MEMORY_MUSL => {
             let key = read(slot.inner).ok_or(walk::NO_INTERPRETER)?;
             let (initialized, index) = (key as u32, key >> 32);
-            if initialized == 0 || index >= 32 {
+            if initialized == 0 {
                 return Err(walk::NO_INTERPRETER);
             }
-            Ok(relative + 16 * index)
+            let (level, inner) = match slot.mode {
+                thread_slot::KEY_IN_MEMORY_MUSL => (relative, 8 * index),
+                _ if index < GLIBC_BLOCK_KEYS => return Ok(relative + 16 * index),
+                // `offset` is that of the first block's first value, 8 bytes into it; the pointers follow the block.
+                _ => (
+                    relative.wrapping_add(16 * GLIBC_BLOCK_KEYS - 8 + 8 * (index / GLIBC_BLOCK_KEYS)),
+                    16 * (index % GLIBC_BLOCK_KEYS) + 8,
+                ),
+            };
+            match read(level) {
+                None => Err(walk::READ_FAILED),
+                Some(0) => Err(walk::NOT_PYTHON),
+                Some(level) => Ok(level.wrapping_add(inner)),
+            }
         }
         thread_slot::DYNAMIC_TLS => {
             let vector = read(fsbase + DTV).ok_or(walk::READ_FAILED)?;

@@ -21,7 +21,7 @@ use support::Target;
 /// What `held.py` says.
 #[derive(Clone, Debug, Deserialize)]
 struct Said {
-    glibc: Mallinfo,
+    glibc: Option<Mallinfo>,
     arenas: Vec<SaidArena>,
     pools: Option<SaidPools>,
     blocks: u64,
@@ -111,16 +111,18 @@ impl Workload {
         let after = self.after();
         let glibc = held.glibc.as_ref().unwrap_or_else(|error| panic!("{}: {error}", self.name));
         let name = &self.name;
+        let own = |said: &Said| said.glibc.unwrap_or_else(|| panic!("{name}: not glibc"));
         let sum = |of: fn(&Arena) -> u64| glibc.arenas.iter().map(of).sum::<u64>();
         let (before, after_all) = (&self.before, &after);
-        let near =
-            |what: &str, found: u64, said: fn(&Said) -> u64| between(name, what, found, said(before), said(after_all));
+        let near = |what: &str, found: u64, said: fn(&Mallinfo) -> u64| {
+            between(name, what, found, said(&own(before)), said(&own(after_all)))
+        };
         // mallinfo counts a thread's cache as in use.
         let listed = |arena: &Arena| arena.free_bytes() - arena.free_bytes_of(FreeKind::ThreadCache);
-        near("free", glibc.arenas.iter().map(listed).sum(), |said| said.glibc.fordblks);
-        near("fast bins", sum(|arena| arena.free_bytes_of(FreeKind::FastBin)), |said| said.glibc.fsmblks);
-        assert_eq!(sum(|arena| arena.system_bytes), after.glibc.arena, "{name}: system");
-        near("main top", glibc.arenas[0].free_bytes_of(FreeKind::Top), |said| said.glibc.keepcost);
+        near("free", glibc.arenas.iter().map(listed).sum(), |said| said.fordblks);
+        near("fast bins", sum(|arena| arena.free_bytes_of(FreeKind::FastBin)), |said| said.fsmblks);
+        assert_eq!(sum(|arena| arena.system_bytes), own(&after).arena, "{name}: system");
+        near("main top", glibc.arenas[0].free_bytes_of(FreeKind::Top), |said| said.keepcost);
         assert_eq!(glibc.arenas.len(), after.arenas.len(), "{name}: arenas");
         for (index, arena) in glibc.arenas.iter().enumerate() {
             let free = |said: &Said| said.arenas[index].free;
@@ -132,15 +134,15 @@ impl Workload {
             check_ranges(name, arena);
         }
         let settings = glibc.settings.unwrap_or_else(|| panic!("{name}: no settings"));
-        assert_eq!(settings.mmapped_chunks, after.glibc.hblks, "{name}");
-        assert_eq!(settings.mmapped_bytes, after.glibc.hblkhd, "{name}");
+        assert_eq!(settings.mmapped_chunks, own(&after).hblks, "{name}");
+        assert_eq!(settings.mmapped_bytes, own(&after).hblkhd, "{name}");
         println!(
             "{name}: glibc {:?}, {} arenas, free {} of {} (said {}), caches {}, refused {}, {} KiB read in {:?}",
             glibc.version,
             glibc.arenas.len(),
             sum(Arena::free_bytes),
             sum(|arena| arena.system_bytes),
-            after.glibc.fordblks,
+            own(&after).fordblks,
             sum(|arena| arena.free_bytes_of(FreeKind::ThreadCache)),
             held.refused,
             held.bytes_read >> 10,
@@ -357,7 +359,7 @@ fn a_sub_interpreters_pools_are_found_too() {
         if minor < 12 || name.ends_with('t') {
             continue;
         }
-        let plain = Workload::start(&name, &python, "settings").look().pymalloc.expect("pymalloc");
+        let plain = Workload::start(&name, &python, "nothing").look().pymalloc.expect("pymalloc");
         let held = Workload::start(&name, &python, "sub_interpreters").look();
         let more = held.pymalloc.expect("pymalloc");
         // 50000 strings of 64 bytes.

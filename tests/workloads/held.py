@@ -1,5 +1,5 @@
-"""Memory that an allocator holds, made in known ways. Prints what glibc and pymalloc say of themselves, then waits for
-a line and says it again: what is true before and after a look from outside."""
+"""Memory that an allocator holds, made in known ways. Prints what glibc (null on musl) and pymalloc say of themselves, then
+waits for a line and says it again: what is true before and after a look from outside."""
 
 import ctypes
 import json
@@ -17,7 +17,9 @@ libc.free.argtypes = [ctypes.c_void_p]
 libc.free.restype = None
 libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 libc.fdopen.restype = ctypes.c_void_p
-libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+GLIBC = hasattr(libc, "malloc_info")
+if GLIBC:
+    libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
 libc.fflush.argtypes = [ctypes.c_void_p]
 
 NAMES = ["arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"]
@@ -27,8 +29,12 @@ class Mallinfo(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t if hasattr(libc, "mallinfo2") else ctypes.c_int) for name in NAMES]
 
 
-mallinfo = libc.mallinfo2 if hasattr(libc, "mallinfo2") else libc.mallinfo
-mallinfo.restype = Mallinfo
+def mallinfo():
+    function = libc.mallinfo2 if hasattr(libc, "mallinfo2") else libc.mallinfo
+    function.restype = Mallinfo
+    info = function()
+    return {name: getattr(info, name) for name in NAMES}
+
 
 scratch = tempfile.TemporaryFile()
 stream = libc.fdopen(os.dup(scratch.fileno()), b"w")
@@ -88,9 +94,8 @@ def report():
         counted = pools(written(pool_statistics))
     except (AttributeError, ValueError):
         counted = None
-    each = arenas(written(malloc_info))
-    info = mallinfo()
-    said = {name: getattr(info, name) for name in NAMES}
+    each = arenas(written(malloc_info)) if GLIBC else []
+    said = mallinfo() if GLIBC else None
     return {"glibc": said, "arenas": each, "pools": counted, "blocks": sys.getallocatedblocks()}
 
 
@@ -182,6 +187,10 @@ def settings():
     libc.mallopt(-1, 777_000)
     libc.mallopt(-3, 200_000)
     return [libc.malloc(5_000_000) for _ in range(5)]
+
+
+def nothing():
+    pass
 
 
 def objects():

@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use profiler_common::event::{Lifecycle, lifecycle};
 
-use super::links::{self, Links};
+use super::links::{self, Deaths, Links};
 use super::programs::{self, Programs};
 use super::{KernelError, ProbePoint, locked, map_error, sys};
 use crate::event::{self, Event};
@@ -53,6 +53,7 @@ pub(super) struct Follower {
 struct Shared {
     programs: Arc<Programs>,
     links: Arc<Mutex<Links>>,
+    deaths: Arc<Deaths>,
     /// The probes of each process, by slot: what its children get.
     points: Mutex<HashMap<u32, Arc<[ProbePoint]>>>,
     outcomes: Mutex<HashMap<u32, Followed>>,
@@ -64,6 +65,7 @@ impl Follower {
         ebpf: &mut Ebpf,
         programs: &Arc<Programs>,
         links: &Arc<Mutex<Links>>,
+        deaths: &Arc<Deaths>,
     ) -> Result<Option<Self>, KernelError> {
         // The map stays where it is: programs that are loaded later use it.
         if matches!(**programs, Programs::Perf { .. }) {
@@ -77,6 +79,7 @@ impl Follower {
         let shared = Arc::new(Shared {
             programs: programs.clone(),
             links: links.clone(),
+            deaths: deaths.clone(),
             points: Mutex::default(),
             outcomes: Mutex::default(),
         });
@@ -143,6 +146,7 @@ impl Shared {
         let at_ns = sys::monotonic_ns();
         let probed = match made {
             Some(Ok(made)) => {
+                self.deaths.seen(slot, points);
                 locked(&self.links).add(slot, made);
                 true
             }

@@ -4,15 +4,19 @@ use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
+use std::sync::Mutex;
 use std::thread::JoinHandle;
 
 use super::plan::ProbePoint;
 use super::programs::Programs;
-use super::{Handle, KernelError, sys};
+use super::{Handle, KernelError, locked, map_error, sys};
 use crate::process::Pid;
 use aya::Ebpf;
+use aya::maps::{Array, MapData};
 use aya::programs::UProbe;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
+use profiler_common::config::MAX_SLOTS;
+use profiler_common::probe::Function;
 
 /// How probes are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +55,26 @@ pub(super) struct Links {
     unwanted: HashSet<u32>,
     dropping: Vec<JoinHandle<()>>,
 }
+
+/// Tells the kernel side in which processes code objects do not die unseen any more.
+pub(super) struct Deaths(Mutex<Array<MapData, u64>>);
+
+impl Deaths {
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
+        let map = ebpf.take_map(DEATHS_SEEN).ok_or(KernelError::MissingField(DEATHS_SEEN))?;
+        Ok(Self(Mutex::new(Array::try_from(map).map_err(|error| map_error(DEATHS_SEEN, error))?)))
+    }
+
+    /// These probes are on in the process that has the slot.
+    pub(super) fn seen(&self, slot: u32, points: &[ProbePoint]) {
+        if slot < MAX_SLOTS && points.iter().any(|point| point.function == Function::CodeDealloc) {
+            // Should it fail, the kernel side goes on looking twice, which is slow and right.
+            let _ = locked(&self.0).set(slot, 1, 0);
+        }
+    }
+}
+
+const DEATHS_SEEN: &str = "DEATHS_SEEN";
 
 /// Links are dropped by this many threads: each waits for the kernel, not for a CPU.
 const DROPPERS: usize = 16;

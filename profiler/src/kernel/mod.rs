@@ -26,7 +26,7 @@ use aya::programs::BtfTracePoint;
 use aya::{Btf, Ebpf, EbpfLoader};
 use profiler_common::config::{NO_SLOT, ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
-use profiler_common::ledger::{Block, BlockKey, Pool, StackSums, Touch};
+use profiler_common::ledger::{Block, BlockKey, LiveCode, Pool, StackSums, Touch};
 use profiler_common::unwind::{NativeMapping, Row};
 
 pub use follow::Followed;
@@ -127,7 +127,8 @@ pub struct Kernel {
     /// For [`Self::calibrate`].
     idle: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
-    codes: aya::maps::HashMap<aya::maps::MapData, u64, u64>,
+    codes: aya::maps::HashMap<aya::maps::MapData, u64, Raw<LiveCode>>,
+    deaths: Arc<links::Deaths>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
     sums: sums::Sums,
     sweeper: sweep::Sweeper,
@@ -185,7 +186,8 @@ impl Kernel {
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
         let (links, programs) = (Arc::new(Mutex::new(links::Links::default())), Arc::new(programs));
-        let follower = follow::Follower::start(&mut ebpf, &programs, &links)?;
+        let deaths = Arc::new(links::Deaths::new(&mut ebpf)?);
+        let follower = follow::Follower::start(&mut ebpf, &programs, &links, &deaths)?;
         Ok(Self {
             follower,
             links,
@@ -195,6 +197,7 @@ impl Kernel {
             idle,
             processes,
             codes,
+            deaths,
             counters,
             sums,
             sweeper,
@@ -269,9 +272,9 @@ impl Kernel {
     }
 
     /// Where the threads of a known process keep their state is known for good now.
-    pub fn settle_process(&mut self, pid: Pid, slot: &ThreadSlot) -> Result<(), KernelError> {
+    pub fn settle_process(&mut self, pid: Pid, slot: ThreadSlot, forked: ThreadSlot) -> Result<(), KernelError> {
         let known = self.processes.get(&pid.0, 0).map_err(|error| map_error("PROCESSES", error))?;
-        self.trace_process(pid, &ProcessConfig { thread_slot: *slot, ..known.0 })
+        self.trace_process(pid, &ProcessConfig { thread_slot: slot, forked_thread_slot: forked, ..known.0 })
     }
 
     /// The slot under which the programs know a process now: another one as soon as it has executed a program.
@@ -293,6 +296,7 @@ impl Kernel {
     /// Attaches probes to a process that has yet to map the files they are in.
     pub fn attach_ahead(&mut self, slot: u32, pid: Pid, points: &[ProbePoint]) -> Result<(), KernelError> {
         let made = links::attach(&self.programs, &mut self.ebpf, pid, points)?;
+        self.deaths.seen(slot, points);
         locked(&self.links).add(slot, made);
         Ok(())
     }
@@ -306,6 +310,7 @@ impl Kernel {
             let (name, path) = (point.name.clone(), point.image_path.clone());
             return Err(KernelError::NotReached { pid, name, path });
         }
+        self.deaths.seen(slot, points);
         locked(&self.links).add(slot, made);
         Ok(())
     }
@@ -377,7 +382,7 @@ impl Kernel {
 
     /// Whether a code object's address still belongs to a serial: false once it has died.
     pub fn code_is_current(&self, slot: u32, address: u64, serial: u64) -> bool {
-        self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current == serial)
+        self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current.0.serial == serial)
     }
 
     /// The serials of all code objects that are alive, as far as they stood in a stack.

@@ -8,7 +8,7 @@ use aya::maps::{MapData, Queue};
 
 use super::sums::Sums;
 use super::{KernelError, map_error, maps, sys};
-use profiler_common::ledger::BlockKey;
+use profiler_common::ledger::{BlockKey, LiveCode};
 
 const FREE: &str = "FREE_STACKS";
 const CODES: &str = "CODES";
@@ -57,8 +57,8 @@ impl Sweeper {
     /// The values of the map of code objects.
     pub(super) fn live_serials(&self) -> Result<HashSet<u64>, KernelError> {
         let table = self.tables.iter().find(|table| table.name == CODES).ok_or(KernelError::MissingField(CODES))?;
-        let all: Vec<(u64, u64)> = maps::read_all_of(table.fd.as_fd(), CODES)?;
-        Ok(all.into_iter().map(|(_, serial)| serial).collect())
+        let all: Vec<(u64, LiveCode)> = maps::read_all_of(table.fd.as_fd(), CODES)?;
+        Ok(all.into_iter().map(|(_, code)| code.serial).collect())
     }
 
     /// Has what a slot left taken out. Its process has ended, and what is to be known of it is known.

@@ -52,6 +52,8 @@ pub struct Interpreter {
     pub initialized: bool,
     /// Where a thread's state is found from its fs base.
     pub thread_slot: ThreadSlot,
+    /// Where it is in processes that this one forks.
+    pub forked_thread_slot: ThreadSlot,
     /// The thread states at this moment; empty if not initialized.
     pub threads: Vec<Thread>,
     code_dealloc: Option<Function>,
@@ -61,6 +63,7 @@ pub struct Interpreter {
 struct State {
     initialized: bool,
     thread_slot: ThreadSlot,
+    forked_thread_slot: ThreadSlot,
     threads: Vec<Thread>,
 }
 
@@ -104,6 +107,7 @@ impl Interpreter {
             code_type,
             initialized: state.initialized,
             thread_slot: state.thread_slot,
+            forked_thread_slot: state.forked_thread_slot,
             threads: state.threads,
             code_dealloc,
         })
@@ -117,6 +121,7 @@ impl Interpreter {
             parent_slot: NO_SLOT,
             ending_tid: 0,
             thread_slot: self.thread_slot,
+            forked_thread_slot: self.forked_thread_slot,
             current_state: self.layout.runtime.current_state.map_or(0, |at| self.runtime.wrapping_add(at)),
             interpreters: self.runtime.wrapping_add(self.layout.runtime.interpreters_head),
             layout: self.layout.walker(),
@@ -167,16 +172,14 @@ impl State {
             Some(_) => None,
         };
         if threads.is_empty() || !slot::key_created(memory, layout, runtime) {
-            return Ok(Self {
-                initialized: false,
-                thread_slot: slot::before_start(layout, runtime, coded, located.libc),
-                threads: Vec::new(),
-            });
+            let thread_slot = slot::before_start(layout, runtime, coded, located.libc);
+            return Ok(Self { initialized: false, thread_slot, forked_thread_slot: thread_slot, threads: Vec::new() });
         }
         let thread_slot =
             slot::find(memory, layout, runtime, &threads, coded, located.libc).map_err(|error| error.to_string())?;
         check_frames(memory, layout, code_type, &threads)?;
-        Ok(Self { initialized: true, thread_slot, threads })
+        let forked_thread_slot = slot::of_forked(memory, layout, runtime, thread_slot, located.libc);
+        Ok(Self { initialized: true, thread_slot, forked_thread_slot, threads })
     }
 }
 

@@ -113,6 +113,24 @@ pub fn before_start(layout: &Layout, runtime: u64, coded: Option<ThreadSlot>, li
     }
 }
 
+/// The slot in processes that this one forks: `PyOS_AfterFork_Child` deletes the key and makes another, which is the next
+/// one on musl, and on glibc the lowest that is free.
+pub fn of_forked(memory: &dyn Memory, layout: &Layout, runtime: u64, found: ThreadSlot, libc: Libc) -> ThreadSlot {
+    let Some(key) = layout.runtime.auto_tss_key else { return found };
+    let in_memory = |mode, offset: i64| ThreadSlot { mode, reserved: 0, offset, inner: runtime.wrapping_add(key) };
+    let glibc = |first_block: u64| in_memory(thread_slot::KEY_IN_MEMORY, (first_block + GLIBC_DATA).cast_signed());
+    if !from_key(memory, layout, runtime, libc).contains(&found) {
+        return found;
+    }
+    match libc {
+        Libc::Glibc { first_block } => glibc(first_block),
+        _ if MUSL_TSD.contains(&found.offset) && found.mode == thread_slot::FS_INDIRECT => {
+            in_memory(thread_slot::KEY_IN_MEMORY_MUSL, found.offset)
+        }
+        _ => glibc(GLIBC_FIRST_BLOCK),
+    }
+}
+
 /// Whether `autoTSSkey` has been created; true where a version has none.
 pub fn key_created(memory: &dyn Memory, layout: &Layout, runtime: u64) -> bool {
     let Some(key) = layout.runtime.auto_tss_key else {
@@ -357,6 +375,23 @@ mod tests {
         assert_eq!(wrong, Err(SlotError::NoThread));
         let (memory, threads) = target(0, 3, |_, _| ());
         assert_eq!(find(&memory, layout, RUNTIME, &threads, None, GLIBC), Err(SlotError::NotFound));
+    }
+
+    #[test]
+    fn a_forked_process_has_another_key() {
+        let layout = &LAYOUTS[3];
+        let (memory, _) = target(2, 1, |_, _| ());
+        let forked = |found, libc| of_forked(&memory, layout, RUNTIME, found, libc);
+        let in_memory = |mode, offset| ThreadSlot { mode, reserved: 0, offset, inner: RUNTIME + 592 };
+        assert_eq!(forked(relative(0x338), GLIBC), in_memory(thread_slot::KEY_IN_MEMORY, 0x318));
+        assert_eq!(forked(relative(0x338), Libc::Unknown), in_memory(thread_slot::KEY_IN_MEMORY, 0x318));
+        for libc in [Libc::Musl, Libc::Unknown] {
+            assert_eq!(forked(indirect(0x88, 16), libc), in_memory(thread_slot::KEY_IN_MEMORY_MUSL, 0x88));
+        }
+        // Found by looking around: nobody knows what it is.
+        assert_eq!(forked(relative(-24), GLIBC), relative(-24));
+        let coded = LAYOUTS.iter().find(|row| row.minor == 15).unwrap();
+        assert_eq!(of_forked(&memory, coded, RUNTIME, relative(-24), GLIBC), relative(-24));
     }
 
     #[test]

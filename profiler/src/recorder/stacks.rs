@@ -137,6 +137,7 @@ fn marker(stack: &StackEvent) -> Option<&'static str> {
         (walk::READ_FAILED, true) => Some("[stack unknown: memory could not be read]"),
         (walk::THREAD_MISMATCH, _) => Some("[stack unknown: thread state of another thread]"),
         (walk::NO_FRAME, _) => Some("[no Python frame: between calls into Python]"),
+        (walk::OTHER_INTERPRETER, _) => Some("[stack unknown: in one of several interpreters, without the GIL]"),
         _ => Some("[stack unknown]"),
     }
 }

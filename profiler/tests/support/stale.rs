@@ -33,7 +33,7 @@ pub struct Found {
 }
 
 impl Stale {
-    /// Every block of one of the sizes must have been made by the function that makes it, or by one not known.
+    /// Every block of one of the sizes must have been made by the function that makes it.
     pub fn found(&self, profile: &Profile) -> Found {
         let size = |number| self.base + number * self.step;
         let sizes: BTreeMap<u64, u64> = (0..self.count).map(|number| (size(number), number)).collect();
@@ -51,10 +51,10 @@ impl Stale {
                 [] if frames.iter().any(|(_, name, _)| is_unknown(name)) => found.unknown += made,
                 _ => found
                     .wrong
-                    .push(format!("stale code: blocks of {} bytes are said to be of {named:?}", block.largest)),
+                    .push(format!("stale code: blocks of {} bytes are said to be of {:?}", block.largest, frames)),
             }
         }
-        if found.right == 0 || found.right + found.unknown > self.rounds {
+        if found.right != self.rounds {
             let told = format!("{} right and {} unknown of {}", found.right, found.unknown, self.rounds);
             found.wrong.push(format!("stale code: {told}"));
         }

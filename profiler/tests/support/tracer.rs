@@ -50,6 +50,16 @@ impl Tracer {
         Ok(Self { child, profile })
     }
 
+    /// Stops it, all its threads, as long as what is given back lives.
+    pub fn stop(&self) -> Stopped {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("pyalloc can be signalled");
+        let waited = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED);
+        let (_, status) = waited.expect("pyalloc is waited for").expect("a change");
+        assert!(status.stopped(), "{status:?}");
+        Stopped(pid)
+    }
+
     /// Returns when the profile of the running trace shows that a forked process has its probes.
     pub fn wait_until_probed(&self, pid: u32) {
         let start = Instant::now();
@@ -70,6 +80,16 @@ impl Tracer {
         let status = self.child.wait().expect("pyalloc ends");
         assert!(status.success() || status.code() == Some(130), "{status}");
         file::read(&self.profile).expect("a profile")
+    }
+}
+
+/// A tracer that is stopped; it goes on when this is dropped.
+pub struct Stopped(rustix::process::Pid);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may have been killed.
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::CONT);
     }
 }
 

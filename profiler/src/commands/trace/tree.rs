@@ -386,7 +386,8 @@ impl Tree {
         if let State::Probed { settling, .. } = &mut member.state
             && interpreter.initialized
         {
-            kernel.settle_process(member.identity.pid, &interpreter.thread_slot)?;
+            let (slot, forked) = (interpreter.thread_slot, interpreter.forked_thread_slot);
+            kernel.settle_process(member.identity.pid, slot, forked)?;
             *settling = false;
         }
         Ok(())
