@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::sides::Sides;
+use super::sides::in_words;
 use super::tree::state;
 use crate::profile::tree::{Node, Tree};
 use crate::profile::{End, Process, Profile};
@@ -11,6 +11,7 @@ use crate::render::group::{Group, by_line};
 use crate::render::page::{Page, words};
 use crate::render::path::Names;
 use crate::render::select::{self, Row};
+use crate::render::sides::Sides;
 use crate::render::units::{bytes, count, counted, share};
 use crate::render::{Ledger, Options, RenderError, Value, program};
 
@@ -177,7 +178,7 @@ impl Entry<'_> {
         }
         if self.ledger == Ledger::Resident {
             let sides = Sides::of(self.profile, self.value, group);
-            page.pieces(&" ".repeat(INDENT), INDENT + 2, &words(&sides.in_words(self.profile, self.names, group)));
+            page.pieces(&" ".repeat(INDENT), INDENT + 2, &words(&in_words(&sides, self.profile, self.names, group)));
         }
     }
 
