@@ -274,6 +274,10 @@ class Node:
     __slots__ = ("other",)
 
 
+def before_growing():
+    LIBC.mallopt(-3, 128 << 10)  # M_MMAP_THRESHOLD: fixed, so that a large block stays a mapping of its own
+
+
 def before_collect():
     KEPT.append([Node() for _ in range(600_000)])
     gc.collect()

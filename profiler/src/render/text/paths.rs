@@ -119,6 +119,9 @@ impl List<'_> {
             page.sentence(nothing(ledger, value));
             return;
         }
+        if let Some(meaning) = meaning(value) {
+            page.sentence(meaning);
+        }
         let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
         for (index, group) in groups.iter().take(options.top).enumerate() {
             let entry = Entry { profile, names, ledger, value, total, spread };
@@ -131,10 +134,18 @@ impl List<'_> {
 fn scope(ledger: Ledger, value: Value) -> &'static str {
     match (ledger, value) {
         (Ledger::Mapping, _) => "mapping ledger",
-        (Ledger::Resident, Value::OwnedSpace) => "resident ledger: who allocated what lies in the pages",
-        (Ledger::Resident, _) => "resident ledger: who touched the pages first",
+        (Ledger::Resident, _) => "resident ledger",
         (Ledger::Heap, Value::InuseSpace | Value::InuseObjects) => "heap ledger: blocks and small objects",
         (Ledger::Heap, _) => "heap ledger: blocks",
+    }
+}
+
+/// What a number that few know stands for.
+const fn meaning(value: Value) -> Option<&'static str> {
+    match value {
+        Value::TouchedSpace => Some("The code that used a page first: that is when a page takes memory."),
+        Value::OwnedSpace => Some("The code that allocated what lies in the pages."),
+        _ => None,
     }
 }
 

@@ -11,8 +11,8 @@ const WORTH_TELLING: u64 = 5;
 /// Most names in a line.
 const MOST: usize = 2;
 
-/// `allocated by the same line (92 %)`, `allocated by app.py:5 make (95 %); 8.0 MiB of malloc that no block allocated
-/// in the trace covers`
+/// `allocated by the same line (92 %)`, `allocated by app.py:5 make (95 %); 8.0 MiB of malloc outside blocks of this
+/// trace (free, or allocated before)`
 pub(super) fn in_words(sides: &Sides, profile: &Profile, names: &Names<'_>, group: &Group) -> String {
     let by = if sides.touched { "allocated by" } else { "touched by" };
     let worth = |sum: u64| u128::from(sum) * 100 >= u128::from(sides.total) * u128::from(WORTH_TELLING);
@@ -43,13 +43,13 @@ fn same_line(profile: &Profile, a: Option<FrameId>, b: Option<FrameId>) -> bool 
 /// What bytes are that belong to no live block, pool or mapping made during the trace.
 fn nobody(kind: ResidentKind) -> &'static str {
     match kind {
-        ResidentKind::CHeap => "of the C allocator in no live block of this trace: free, or allocated before",
-        ResidentKind::Objects => "of pymalloc in no pool opened during the trace",
+        ResidentKind::CHeap => "of malloc outside blocks of this trace (free, or allocated before)",
+        ResidentKind::Objects => "of small objects outside pools of this trace (free, or from before)",
         ResidentKind::Anonymous => "in mappings made before the trace",
-        ResidentKind::Stack => "of stacks",
+        ResidentKind::Stack => "of thread stacks",
         ResidentKind::File => "of files",
         ResidentKind::Image => "of variables of programs and libraries",
         ResidentKind::Shared => "of shared memory mapped before the trace",
-        ResidentKind::HugeTlb => "of hugetlbfs",
+        ResidentKind::HugeTlb => "of hugetlbfs (not in RSS)",
     }
 }
