@@ -80,6 +80,16 @@ fn a_script_that_becomes_python_is_followed_to_its_sys_exit() {
 }
 
 #[test]
+fn a_peak_between_two_readings_is_told() {
+    const PEAK: u64 = 64 << 20;
+    let Some(interpreter) = interpreters::newest_for_test("a_peak_between_two_readings_is_told") else { return };
+    let program = "b'x' * (64 << 20)";
+    let profile = check(&[interpreter.path.to_str().unwrap(), "-c", program], "", &End::Exited(0));
+    let process = &profile.processes[0];
+    assert!(process.rss_peak > PEAK && process.rss_end < PEAK, "{} and {}", process.rss_peak, process.rss_end);
+}
+
+#[test]
 fn what_is_not_python_is_refused_in_one_sentence() {
     let test = "what_is_not_python_is_refused_in_one_sentence";
     if skip::without_root(test) {

@@ -84,7 +84,9 @@ impl ResidentLedger {
     pub fn new(pages: &[PageRun], owner: Owner, program_break: Option<u64>) -> Self {
         let mut ledger = Self { program_break, ..Self::default() };
         for run in pages {
-            ledger.intervals.insert(run.start, Interval { end: run.end, owner, written: true, time_ns: 0 });
+            // Writing to a file's page makes a page of one's own of it, with or without a fork.
+            let written = run.kind != ResidentKind::File;
+            ledger.intervals.insert(run.start, Interval { end: run.end, owner, written, time_ns: 0 });
         }
         ledger
     }
@@ -384,6 +386,15 @@ mod tests {
         ledger.book(&mut [touched(5, 1, 1, 6, 0), touched(5, 1, 2, 7, cow)]);
         check(&mut ledger, &[run(5, 1)], &[(5, 1, Owner::Stack(2))]);
         assert_eq!(ledger.take_unshared(), []);
+    }
+
+    #[test]
+    fn the_first_write_to_a_files_page_has_nothing_to_do_with_a_fork() {
+        let file = PageRun { kind: ResidentKind::File, ..run(0, 1) };
+        let mut ledger = ResidentLedger::new(&[file], Owner::Before, None);
+        ledger.book(&mut [touched(0, 1, 9, 5, touch::WRITE | touch::PROTECTED)]);
+        assert_eq!(ledger.take_unshared(), []);
+        check(&mut ledger, &[run(0, 1)], &[(0, 1, Owner::Stack(9))]);
     }
 
     #[test]

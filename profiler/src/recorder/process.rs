@@ -127,6 +127,8 @@ pub struct Traced {
     pub code_mapped: bool,
     memory: Option<ProcessMemory>,
     vitals: Vitals,
+    /// The largest RSS before the trace, bytes.
+    peak_at_start: u64,
     pools_read_ms: Option<u64>,
     /// Its pools were swapped out in part when they were last read.
     swapped: bool,
@@ -179,6 +181,7 @@ impl Traced {
         };
         Self {
             identity: start.identity,
+            peak_at_start: peak(start.identity.pid),
             slot,
             info,
             layout: start.layout,
@@ -242,6 +245,7 @@ impl Traced {
         self.info.interpreter.clear();
         self.info.command = command_line(self.identity.pid).unwrap_or_else(|| self.info.command.clone());
         self.vitals.rss = 0;
+        self.peak_at_start = 0;
         self.info.rss_peak = 0;
     }
 
@@ -339,6 +343,7 @@ impl Traced {
 
     /// Reads what it has alone and what it shares. Walks its page tables: a few ms for a large process.
     pub fn read_shares(&mut self) {
+        self.read_peak();
         let Ok(text) = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.identity.pid)) else { return };
         let kib = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -346,6 +351,15 @@ impl Traced {
         };
         self.info.pss_end = kib("Pss:") * 1024;
         self.info.uss_end = (kib("Private_Clean:") + kib("Private_Dirty:")) * 1024;
+    }
+
+    /// The kernel keeps the largest RSS that there ever was: it says what was between two readings, if that was more
+    /// than before the trace.
+    fn read_peak(&mut self) {
+        let peak = peak(self.identity.pid);
+        if peak > self.peak_at_start {
+            self.info.rss_peak = self.info.rss_peak.max(peak);
+        }
     }
 
     /// The last reading.
@@ -522,6 +536,14 @@ fn command_line(pid: Pid) -> Option<String> {
         }
         line => Some(line),
     }
+}
+
+/// The largest RSS that a process ever had, bytes; 0 if it has gone.
+fn peak(pid: Pid) -> u64 {
+    let status = status::read(pid).unwrap_or_default();
+    let kib =
+        status::field(&status, "VmHWM").and_then(|field| field.trim_end_matches(" kB").trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 /// CPU time of this process, ms.

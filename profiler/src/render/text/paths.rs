@@ -18,6 +18,9 @@ use crate::render::{Ledger, Options, RenderError, Value, program};
 /// Columns before the lines below an entry's first.
 const INDENT: usize = 6;
 
+/// Most entries of the resident ledger's list beside the others.
+const MOST_RESIDENT: usize = 5;
+
 /// Most processes whose call paths are listed one by one.
 const MOST_PROCESSES: usize = 5;
 
@@ -35,7 +38,12 @@ pub(super) fn write(
     names: &Names<'_>,
     options: &Options,
 ) -> Result<(), RenderError> {
-    for (ledger, value) in options.lists(profile) {
+    let lists = options.lists(profile);
+    // Beside other lists the short one tells enough; alone it is what was asked for.
+    let brief = Options { top: options.top.min(MOST_RESIDENT), ..*options };
+    for (ledger, value) in &lists {
+        let (ledger, value) = (*ledger, *value);
+        let options = if ledger == Ledger::Resident && lists.len() > 1 { &brief } else { options };
         let rows = select::rows(profile, ledger, value)?;
         let list = List { profile, names, options, ledger, value, spread: profile.processes.len() > 1 };
         list.write(page, &format!("Top call paths by {}", list.in_words()), &rows);
