@@ -129,6 +129,7 @@ fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
             frame.and_then(|frame| profile.frame(frame)).map_or("[no call path]".to_owned(), |frame| names.code(frame));
         page.row(&format!("  {:>11}  {:>8}  {code}", bytes(space), share(space, total)));
     }
+    page.sentence("Such a page is no longer shared: it is in another line of the table.");
     let collected = by_cause(profile, UnsharedCause::GcHeader);
     if collected > 0 && collected >= total / 100 * WORTH_FREEZING {
         page.sentence(&format!(
