@@ -3,14 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
 
 use live_tests::interpreters::{self, name};
+use live_tests::skip;
 use live_tests::tracer::Tracer;
-use live_tests::workload::Workload;
-use pyalloc::profile::Profile;
+use live_tests::workload::{self, Workload};
 use pyalloc::profile::reconcile::{Part, Reconciliation};
+use pyalloc::profile::{Profile, UnsharedCause};
+use pyalloc::render::{Format, Ledger, Options, render};
 use serde::Deserialize;
-use xtask::python::Interpreter;
+use xtask::python::{self, Interpreter};
 
 const WORKLOAD: &str = "resident.py";
 
@@ -27,6 +33,8 @@ struct Truth {
     /// Bytes that came and are there, or were there for a while, by the function that touched them: at least, where
     /// pages went again.
     touched: BTreeMap<String, u64>,
+    /// What else the scene says of itself: bytes in huge pages, bytes in swap.
+    more: u64,
 }
 
 const NAMES: [(Part, &str); 6] = [
@@ -56,7 +64,7 @@ fn faults(scene: &str, truth: &Truth, profile: &Profile) -> String {
         let (known, said) = (truth.parts.get(name).copied().unwrap_or(0), found.change(part));
         let room = ROOM.max(known.unsigned_abs() * PERCENT / 100);
         if known != 0 || said.unsigned_abs() > MIB {
-            println!("| {scene} | {name} | {} | {} |", mib(known), mib(said));
+            table_row(scene, name, known, said);
         }
         if known.abs_diff(said) > room {
             writeln!(faults, "{scene}: {name} changed by {}, the report says {}", mib(known), mib(said)).unwrap();
@@ -68,7 +76,7 @@ fn faults(scene: &str, truth: &Truth, profile: &Profile) -> String {
     }
     for (function, &known) in &truth.touched {
         let said = touched_by(profile, function);
-        println!("| {scene} | touched by `{function}` | {} | {} |", mib(known.cast_signed()), mib(said.cast_signed()));
+        table_row(scene, &format!("touched by `{function}`"), known.cast_signed(), said.cast_signed());
         if known.abs_diff(said) > ROOM.max(known * PERCENT / 100) {
             writeln!(faults, "{scene}: {function} touched {known} bytes, the report says {said}").unwrap();
         }
@@ -80,6 +88,16 @@ fn faults(scene: &str, truth: &Truth, profile: &Profile) -> String {
 fn touched_by(profile: &Profile, function: &str) -> u64 {
     let calls = |stack| profile.frames_of(stack).any(|frame| profile.text(frame.function) == function);
     profile.resident.iter().filter(|row| calls(row.stack)).map(|row| row.inuse_space).sum()
+}
+
+/// Prints a row of the table of docs/resident.md, and adds it to the file that `cargo xtask resident` asks for.
+fn table_row(scene: &str, part: &str, truth: i64, report: i64) {
+    let row = format!("| {scene} | {part} | {} | {} |", mib(truth), mib(report));
+    println!("{row}");
+    if let Some(path) = std::env::var_os("PYALLOC_RESIDENT_TABLE") {
+        let mut table = OpenOptions::new().append(true).create(true).open(path).unwrap();
+        writeln!(table, "{row}").unwrap();
+    }
 }
 
 fn mib(bytes: i64) -> String {
@@ -111,4 +129,195 @@ fn mappings_are_what_was_touched_of_them() {
 fn without_a_probe_the_same_is_known() {
     let scenes = ["live", "held", "objects", "objects_held", "partial", "kernel"];
     check("without_a_probe_the_same_is_known", &scenes, &["--ledger", "resident"]);
+}
+
+/// What a child of `resident.py` says it un-shared, by cause; and which process it is.
+#[derive(Deserialize)]
+struct Child {
+    pid: u32,
+}
+
+#[derive(Deserialize)]
+struct Unshared {
+    unshared: BTreeMap<String, u64>,
+}
+
+const CAUSES: [(UnsharedCause, &str); 4] = [
+    (UnsharedCause::ReferenceCount, "reference_count"),
+    (UnsharedCause::GcHeader, "gc_header"),
+    (UnsharedCause::Data, "data"),
+    (UnsharedCause::Unknown, "unknown"),
+];
+
+/// A worker that was forked from a parent with its data already made, as `preload` does, and does one thing to it.
+#[test]
+fn copy_on_write_is_charged_to_the_line_that_writes_and_to_the_cause() {
+    let test = "copy_on_write_is_charged_to_the_line_that_writes_and_to_the_cause";
+    let Some(interpreter) = interpreters::newest_for_test(test) else { return };
+    let mut faults = String::new();
+    for (scene, function) in
+        [("collect", "collect"), ("collect_frozen", "collect_frozen"), ("iterate", "iterate"), ("write", "touch")]
+    {
+        let (pid, truth, profile) = forked(&interpreter, scene);
+        for (cause, name) in CAUSES {
+            let known = truth.unshared.get(name).copied().unwrap_or(0);
+            let said = unshared_by(&profile, pid, function, cause);
+            if known > 0 || said > MIB {
+                table_row(
+                    scene,
+                    &format!("un-shared by `{function}`: {name}"),
+                    known.cast_signed(),
+                    said.cast_signed(),
+                );
+            }
+            if known.abs_diff(said) > ROOM.max(known * PERCENT / 100) {
+                writeln!(faults, "{scene}: {function} un-shared {known} bytes by {name}, the report says {said}")
+                    .unwrap();
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}\n{faults}", name(&interpreter));
+}
+
+fn forked(interpreter: &Interpreter, scene: &str) -> (u32, Unshared, Profile) {
+    let mut workload = Workload::start(&interpreter.path, WORKLOAD, [scene]).unwrap();
+    let mut tracer = Tracer::attach(workload.pid()).unwrap();
+    workload.say("go").unwrap();
+    let Child { pid } = workload.read().unwrap();
+    tracer.wait_until_probed(&[pid]).unwrap();
+    workload.say("work").unwrap();
+    let truth = workload.read().unwrap();
+    let traced = tracer.finish().unwrap();
+    assert_eq!(traced.status.code(), Some(0), "{}", traced.complaint);
+    (pid, truth, traced.profile)
+}
+
+/// Bytes of pages that a process un-shared with a function innermost.
+fn unshared_by(profile: &Profile, pid: u32, function: &str, cause: UnsharedCause) -> u64 {
+    let is_leaf = |stack| profile.leaf(stack).is_some_and(|leaf| profile.text(leaf.function) == function);
+    let of_process = |index: u32| profile.processes.get(index as usize).is_some_and(|process| process.pid == pid);
+    let rows = profile.unshared.iter().filter(|row| row.cause == cause && of_process(row.process));
+    rows.filter(|row| is_leaf(row.stack)).map(|row| row.space).sum()
+}
+
+/// The example of memray's documentation: an array that one function allocates and another fills.
+#[test]
+fn an_array_names_who_filled_it_and_who_allocated_it() {
+    let test = "an_array_names_who_filled_it_and_who_allocated_it";
+    let Some(interpreter) = interpreters::newest_for_test(test) else { return };
+    let venv = match python::workloads_venv(&interpreter) {
+        Ok(venv) => venv,
+        Err(error) => return skip::because(test, &format!("no environment with numpy: {error:#}")),
+    };
+    let mut workload = Workload::start(&venv.python(), WORKLOAD, ["numpy_array"]).unwrap();
+    let tracer = Tracer::attach(workload.pid()).unwrap();
+    workload.say("go").unwrap();
+    let truth: Truth = workload.read().unwrap();
+    let traced = tracer.finish().unwrap();
+    let faults = faults("numpy_array", &truth, &traced.profile);
+    assert!(faults.is_empty(), "{faults}");
+    let profile = &traced.profile;
+    let is_leaf = |stack, function| profile.leaf(stack).is_some_and(|leaf| profile.text(leaf.function) == function);
+    let both = profile.resident.iter().filter(|row| {
+        is_leaf(row.stack, "fill_array") && row.allocated_by.is_some_and(|stack| is_leaf(stack, "make_array"))
+    });
+    let both: u64 = both.map(|row| row.inuse_space).sum();
+    assert!(both >= 40 * MIB - 8192, "{both} bytes are known from both sides");
+    let list = traced.report.split("resident bytes touched").nth(1).expect("the report lists who touched");
+    let first = list.split("  2. ").next().unwrap();
+    let (fills, makes) = (line_of("    empty[:] = 1"), line_of("    return numpy.empty(40 * MIB"));
+    let named = |words: &str| first.split_whitespace().collect::<Vec<_>>().join(" ").contains(words);
+    assert!(named(&format!("resident.py:{fills} fill_array")), "{first}");
+    assert!(named("allocated by") && named(&format!("resident.py:{makes} make_array")), "{first}");
+}
+
+/// The number of a line of the workload.
+fn line_of(start: &str) -> usize {
+    let text = std::fs::read_to_string(workload::path(WORKLOAD)).unwrap();
+    text.lines().position(|line| line.starts_with(start)).expect("the workload has the line") + 1
+}
+
+/// What a flamegraph of this ledger alone shows is what RSS grew by.
+#[test]
+fn folded_stacks_add_up_to_rss_growth() {
+    let test = "folded_stacks_add_up_to_rss_growth";
+    let Some(interpreter) = interpreters::newest_for_test(test) else { return };
+    for scene in ["live", "objects", "parsed", "file"] {
+        let mut workload = Workload::start(&interpreter.path, WORKLOAD, [scene]).unwrap();
+        let tracer = Tracer::attach_with(workload.pid(), &["--ledger", "resident"]).unwrap();
+        let before = rss(workload.pid());
+        workload.say("go").unwrap();
+        let _: Truth = workload.read().unwrap();
+        let growth = rss(workload.pid()) - before;
+        let traced = tracer.finish().unwrap();
+        let options = Options { ledger: Some(Ledger::Resident), ..Options::default() };
+        let folded = render(&traced.profile, Format::Folded, &options).unwrap();
+        let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<u64>().ok());
+        let sum: u64 = folded.lines().map(|line| value(line).expect("a number ends each line")).sum();
+        table_row(scene, "folded stacks of `--ledger resident` alone", growth.cast_signed(), sum.cast_signed());
+        assert!(
+            growth > 8 * MIB && growth.abs_diff(sum) <= ROOM,
+            "{scene}: RSS grew by {growth}, the paths have {sum}"
+        );
+    }
+}
+
+fn rss(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_huge_page_is_whole_though_one_byte_of_it_was_written() {
+    let test = "a_huge_page_is_whole_though_one_byte_of_it_was_written";
+    let Some(interpreter) = interpreters::newest_for_test(test) else { return };
+    let (truth, profile) = traced(&interpreter, "huge_in_part", &[]);
+    if truth.more == 0 {
+        return skip::because(test, "the kernel gave no huge pages");
+    }
+    let faults = faults("huge_in_part", &truth, &profile);
+    assert!(faults.is_empty(), "{faults}");
+}
+
+#[test]
+fn what_is_in_swap_is_told_apart() {
+    let test = "what_is_in_swap_is_told_apart";
+    let Some(interpreter) = interpreters::newest_for_test(test) else { return };
+    if std::fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() < 2) {
+        return skip::because(test, "this machine has no swap");
+    }
+    let (truth, profile) = traced(&interpreter, "swapped", &[]);
+    if truth.more == 0 {
+        return skip::because(test, "the kernel wrote nothing to swap");
+    }
+    let faults = faults("swapped", &truth, &profile);
+    let said = Reconciliation::of_counted(&profile).unwrap().swapped;
+    assert!(faults.is_empty() && truth.more.abs_diff(said) <= ROOM, "{faults}{} in swap, {said} said", truth.more);
+}
+
+/// The page tables and the events of mappings are read at different moments; blocks that move in between must not count
+/// twice, nor lose who touched them.
+#[test]
+fn blocks_that_move_during_a_reading_keep_the_sums() {
+    let test = "blocks_that_move_during_a_reading_keep_the_sums";
+    let Some(interpreter) = interpreters::newest_for_test(test) else { return };
+    let mut workload = Workload::start(&interpreter.path, WORKLOAD, ["growing"]).unwrap();
+    let tracer = Tracer::attach(workload.pid()).unwrap();
+    workload.say("go").unwrap();
+    let path = tracer.profile_path();
+    let inode = || std::fs::metadata(&path).ok().map(|file| (file.ino(), file.mtime_nsec()));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    for _reading in 0..2 {
+        let last = inode();
+        while inode() == last {
+            assert!(Instant::now() < deadline, "no periodic reading");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    workload.say("stop").unwrap();
+    let truth = workload.read().unwrap();
+    let traced = tracer.finish().unwrap();
+    let faults = faults("growing", &truth, &traced.profile);
+    assert!(faults.is_empty(), "{faults}");
 }

@@ -5,6 +5,7 @@ memory changed, and which function touched the pages.
 """
 
 import ctypes
+import gc
 import json
 import mmap
 import os
@@ -171,6 +172,176 @@ def moved():
     return {"live": len(grown)}, {"moved": len(grown)}
 
 
+def huge_in_part():
+    """Huge pages again, where one byte in 2 MiB is written: the rest of each comes with it."""
+    mapped = private(40 * MIB)
+    LIBC.madvise(address_of(mapped), 40 * MIB, 14)  # MADV_HUGEPAGE
+    before = of_smaps(mapped, "Rss")
+    touch(mapped, 2 * MIB)
+    KEPT.append(of_smaps(mapped, "AnonHugePages"))
+    came = of_smaps(mapped, "Rss") - before
+    return {"other": came}, {"touch": came}, KEPT[-1] > 0
+
+
+def swapped():
+    """Memory that the kernel is asked to write to swap."""
+    mapped = private(40 * MIB)
+    touch(mapped)
+    LIBC.madvise(address_of(mapped), 40 * MIB, 21)  # MADV_PAGEOUT
+    return {"other": of_smaps(mapped, "Rss")}, {}, of_smaps(mapped, "Swap")
+
+
+def of_smaps(mapped, name):
+    """Bytes that /proc says of the mapping, whose first line starts with its address."""
+    address = address_of(mapped)
+    inside, value = False, 0
+    with open("/proc/self/smaps") as lines:
+        for line in lines:
+            words = line.split()
+            if "-" in words[0] and not words[0].endswith(":"):
+                start, end = (int(word, 16) for word in words[0].split("-"))
+                inside = start <= address < end
+            elif inside and words[0] == name + ":":
+                value += int(words[1]) * 1024
+    return value
+
+
+def numpy_array():
+    """What one function allocates another fills."""
+    filled = make_array()
+    fill_array(filled)
+    KEPT.append(filled)
+    return {"live": 40 * MIB}, {"fill_array": 40 * MIB}
+
+
+def make_array():
+    return numpy.empty(40 * MIB, dtype="u1")
+
+
+def fill_array(empty):
+    empty[:] = 1
+
+
+def before_numpy_array():
+    global numpy
+    import numpy  # noqa: PLC0415
+
+    fill_array(numpy.empty(1, dtype="u1"))
+
+
+def parsed():
+    """A text that is parsed: objects of many sizes."""
+    KEPT.append(json.loads(DOCUMENT))
+    return {}, {}
+
+
+def before_parsed():
+    global DOCUMENT
+    rows = [{"id": n, "name": f"name {n}", "tags": [f"tag {n % 7}", n * 0.5]} for n in range(60_000)]
+    DOCUMENT = json.dumps(rows)
+
+
+def growing():
+    """Blocks that move while they grow, over and over, until told to stop: the last four stay."""
+    stop = threading.Event()
+
+    def listen():
+        sys.stdin.readline()
+        stop.set()
+
+    threading.Thread(target=listen).start()
+    kept = []
+    while not stop.is_set():
+        kept.append(grow())
+        del kept[:-4]
+    KEPT.append(kept)
+    return {"live": sum(map(len, kept))}, {"grow": sum(map(len, kept))}
+
+
+def grow():
+    grown = bytearray()
+    for _ in range(64):
+        grown.extend(CHUNK)
+    return grown
+
+
+CHUNK = b"x" * (MIB // 8)
+
+
+class Node:
+    """An object with a header of the garbage collector, and nothing else that is written."""
+
+    __slots__ = ("other",)
+
+
+def before_growing():
+    LIBC.mallopt(-3, 128 << 10)  # M_MMAP_THRESHOLD: fixed, so that a large block stays a mapping of its own
+
+
+def before_collect():
+    KEPT.append([Node() for _ in range(600_000)])
+    gc.collect()
+
+
+def before_collect_frozen():
+    before_collect()
+    gc.freeze()
+
+
+def before_iterate():
+    KEPT.append([bytes(200) for _ in range(150_000)])
+    gc.collect()
+    gc.freeze()
+
+
+def before_write():
+    KEPT.append(bytearray(b"x") * (32 * MIB))
+    gc.collect()
+    gc.freeze()
+
+
+def collect():
+    gc.collect()
+    return {"gc_header": 600_000 * block(KEPT[0][0])}
+
+
+def collect_frozen():
+    gc.collect()
+    return {}
+
+
+def iterate():
+    for _each in KEPT[0]:
+        pass
+    return {"reference_count": 150_000 * block(KEPT[0][0])}
+
+
+def write():
+    touch(KEPT[0])
+    return {"data": 32 * MIB}
+
+
+FORKING = {"collect", "collect_frozen", "iterate", "write"}
+
+
+def forked(scene):
+    """The scene in a child that has its parent's memory. It is told to start when it is traced."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(tell)
+        os.read(told, 1)
+        say(unshared=scene())
+        os.read(told, 1)
+        os._exit(0)
+    say(pid=child)
+    sys.stdin.readline()
+    os.write(tell, b"x")
+    sys.stdin.readline()
+    os.close(tell)
+    os.waitpid(child, 0)
+
+
 def private(size):
     mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     KEPT.append(mapped)
@@ -196,8 +367,10 @@ def main():
         before()
     say(ready=True)
     sys.stdin.readline()
-    parts, touched = scene()
-    say(parts=parts, touched=touched)
+    if sys.argv[1] in FORKING:
+        return forked(scene)
+    parts, touched, *more = scene()
+    say(parts=parts, touched=touched, more=int(more[0]) if more else 0)
     sys.stdin.readline()
 
 

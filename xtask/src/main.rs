@@ -7,6 +7,7 @@ mod demo;
 mod interpreters;
 mod interrupt;
 mod matrix;
+mod resident;
 mod setup;
 mod survive;
 mod tally;
@@ -24,6 +25,7 @@ cargo xtask TASK
                (nothing if all are there)
   build-ebpf   build the kernel side alone, and print the path of the object
   matrix       records on every interpreter what it says itself, and writes docs/interpreters.md
+  resident     traces processes of known composition and writes docs/resident.md
   demo         a small service that leaks, under load, traced: prints the report and the flamegraph's path
   test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
   ci           what CI runs: format, lints, tests
@@ -35,7 +37,7 @@ cargo xtask TASK
                of it; --repeats N for another number
   help         this text
 
-Tracing needs root: demo, test, bench and survive use sudo where they are not run as root.
+Tracing needs root: demo, test, resident, bench and survive use sudo where they are not run as root.
 ";
 
 /// Usage errors have the exit code that pyalloc itself gives them.
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         ["interpreters"] => interpreters::run_with_packages(),
         ["build-ebpf"] => build_ebpf(),
         ["matrix"] => matrix::run(),
+        ["resident"] => resident::run(),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["ci"] => ci::run(),

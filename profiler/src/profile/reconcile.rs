@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::tree::counted;
-use super::{Process, Profile, Residency, ResidentKind};
+use super::{Process, Profile, Residency, ResidentKind, ResidentRow};
 
 /// A line of the reconciliation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -71,7 +71,8 @@ impl Reconciliation {
         let mut sum = Self::default();
         for (index, process) in profile.processes.iter().enumerate().filter(|(index, _)| wanted(*index)) {
             sum.add(process);
-            let rows = profile.resident.iter().filter(|row| row.process as usize == index);
+            let of_rss = |row: &&ResidentRow| row.process as usize == index && row.kind != ResidentKind::HugeTlb;
+            let rows = profile.resident.iter().filter(of_rss);
             sum.came = rows.fold(sum.came, |came, row| came.saturating_add(row.inuse_space));
         }
         (sum.processes > 0).then_some(sum)
@@ -166,11 +167,17 @@ mod tests {
             residency_end: Some(end),
             ..Process::default()
         };
-        let profile = Profile { processes: vec![process, Process::default()], ..Profile::default() };
+        let row = |kind| ResidentRow { kind, inuse_space: 30, ..ResidentRow::default() };
+        let profile = Profile {
+            processes: vec![process, Process::default()],
+            resident: vec![row(ResidentKind::Objects), row(ResidentKind::HugeTlb)],
+            ..Profile::default()
+        };
         let found = Reconciliation::of_counted(&profile).unwrap();
         assert_eq!(found.start, [90, 0, 0, 0, 0, 10]);
         assert_eq!(found.end, [30, 80, 0, 30, 20, 5]);
         assert_eq!(Part::ALL.iter().map(|part| found.change(*part)).sum::<i64>(), found.rss_change());
+        assert_eq!(found.came, 30, "hugetlbfs is not in RSS");
         assert_eq!((found.processes, found.hugetlb, found.held_unknown), (1, 2048, false));
         assert!(Reconciliation::of_process(&profile, 1).is_none());
     }

@@ -67,10 +67,25 @@ impl Headers {
         let flags = |kind: u64| memory.u64(kind.checked_add(FLAGS)?).ok();
         *self.types.entry(kind).or_insert_with(|| {
             let metatype = memory.u64(kind.checked_add(TYPE)?).ok()?;
+            // The collector's list leads from header to header: read as types, its flags may look right by chance.
+            is_under_type(memory, metatype)?.then_some(())?;
             let (own, above) = (flags(kind)?, flags(metatype)?);
             (own & READY != 0 && above & READY != 0 && above & IS_TYPE != 0).then_some(own & HAVE_GC != 0)
         })
     }
+}
+
+/// Whether a chain of metatypes ends, as every one does, in `type`, which is its own type.
+fn is_under_type(memory: &dyn Memory, mut kind: u64) -> Option<bool> {
+    const MOST: usize = 4;
+    for _ in 0..MOST {
+        let above = memory.u64(kind.checked_add(TYPE)?).ok()?;
+        if above == kind {
+            return Some(true);
+        }
+        kind = above;
+    }
+    Some(false)
 }
 
 /// The pymalloc block that an address lies in; `None` if it lies in no pool.

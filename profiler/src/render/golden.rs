@@ -1,5 +1,7 @@
 //! Golden tests: hand-built profiles, each format of each compared with a file in `snapshots/`.
 
+mod pages;
+
 use super::{Format, Ledger, Options, RenderError, Value, render};
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::quality::{Count, CountClass, Quality, counts};
@@ -125,7 +127,8 @@ fn shop_rows(shop: &mut Shop) -> Readings {
         inuse_objects,
         inuse_space,
     };
-    Readings {
+    let touching = pages::Touching { remember: leaks[0], upload: uploads, export: exports, no_own };
+    let mut readings = Readings {
         blocks,
         pools: vec![pool(leaks[0], 300, 290, 70_311, 4 * MIB), pool(uploads, 900, 12, 41, 9 * KIB)],
         mappings: vec![
@@ -135,7 +138,9 @@ fn shop_rows(shop: &mut Shop) -> Readings {
             mapping(native, MappingOrigin::Anonymous, 12, 12 * MIB, 12, 12 * MIB),
         ],
         ..Readings::default()
-    }
+    };
+    pages::rows(shop, &touching, &mut readings);
+    readings
 }
 
 fn shop_quality() -> Quality {
@@ -198,6 +203,7 @@ fn rich() -> Profile {
         end: End::Detached,
         ..Process::default()
     }];
+    readings.processes[0] = pages::of_the_shop(&readings.processes[0]);
     readings.quality = shop_quality();
     shop.builder.snapshot(readings);
     shop.builder.into_profile()
@@ -247,6 +253,7 @@ fn hostile() -> Profile {
     // The builder bounds names; a file from elsewhere need not.
     let name = profile.frames[0].function as usize;
     profile.strings[name] = "A\x1b".repeat(1 << 19);
+    pages::hostile(&mut profile);
     profile
 }
 
@@ -309,6 +316,7 @@ fn workers() -> Profile {
         replaced,
     ];
     spread(&mut profile);
+    pages::of_the_workers(&mut profile);
     profile
 }
 
@@ -506,6 +514,79 @@ fn rich_mapping_text() {
 }
 
 #[test]
+fn rich_resident_text_by_who_allocated() {
+    let options = Options { value: Some(Value::OwnedSpace), ..Options::default() };
+    let text = render(&rich(), Format::Text, &options).unwrap();
+    check_width(&text, 100);
+    let from = text.find("\nTop call").unwrap();
+    insta::assert_snapshot!(text[from..].split("\nPayload").next().unwrap());
+}
+
+#[test]
+fn workers_resident_text_per_process() {
+    let options = Options { per_process: true, width: 80, ..Options::default() };
+    let text = render(&workers(), Format::Text, &options).unwrap();
+    let from = text.find("\nWhat made RSS change").unwrap();
+    let text = text[from..].split("\nProcess 4713 gunicorn: top").next().unwrap();
+    check_width(text, 80);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn rich_resident_folded() {
+    let by = |value| {
+        let options = Options { ledger: Some(Ledger::Resident), value, ..Options::default() };
+        render(&rich(), Format::Folded, &options).unwrap()
+    };
+    let sum =
+        |folded: &str| folded.lines().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum::<u64>();
+    let (touched, owned) = (by(Some(Value::TouchedSpace)), by(Some(Value::OwnedSpace)));
+    assert_eq!(by(None), touched, "who touched is what is shown first");
+    let rows = rich().resident;
+    assert_eq!(sum(&touched), rows.iter().map(|row| row.inuse_space).sum::<u64>());
+    let with_owner = rows.iter().filter(|row| row.allocated_by.is_some());
+    assert_eq!(sum(&owned), with_owner.map(|row| row.inuse_space).sum::<u64>());
+    insta::assert_snapshot!(format!("touched_space\n{touched}\nowned_space\n{owned}"));
+}
+
+#[test]
+fn rich_resident_flamegraph() {
+    for (name, value) in [("touched", Value::TouchedSpace), ("owned", Value::OwnedSpace)] {
+        let options = Options { value: Some(value), ..Options::default() };
+        insta::assert_snapshot!(format!("rich_resident_flamegraph_{name}"), svg(&rich(), &options));
+    }
+}
+
+#[test]
+fn rich_resident_json() {
+    for (name, value) in [("touched", Value::TouchedSpace), ("owned", Value::OwnedSpace)] {
+        let options = Options { value: Some(value), top: 3, ..Options::default() };
+        let json = render(&rich(), Format::Json, &options).unwrap();
+        let from = json.find("  \"top_paths\"").unwrap();
+        let list = json[from..].split("  \"payloads\"").next().unwrap();
+        insta::assert_snapshot!(format!("rich_resident_json_{name}"), list);
+    }
+}
+
+#[test]
+fn hostile_resident_ledger_breaks_out_of_nothing() {
+    for value in [Value::TouchedSpace, Value::OwnedSpace] {
+        let options = Options { value: Some(value), ..Options::default() };
+        let text = render(&hostile_tree(), Format::Text, &options).unwrap();
+        assert!(!text.contains(|c: char| c != '\n' && super::sanitize::is_hidden(c)));
+        let folded = render(&hostile_tree(), Format::Folded, &options).unwrap();
+        assert!(folded.lines().all(|line| !line.contains(super::sanitize::is_hidden)
+            && line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<u64>().is_ok())));
+        let svg = svg(&hostile_tree(), &options);
+        assert!(!svg.contains("<script>") && !svg.contains(|c: char| c != '\n' && super::sanitize::is_hidden(c)));
+        let json = render(&hostile_tree(), Format::Json, &options).unwrap();
+        assert!(!json.contains(|c: char| c != '\n' && super::sanitize::is_hidden(c)));
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["processes"][0]["allocators"]["glibc"], "\x1b[2J");
+    }
+}
+
+#[test]
 fn rich_folded() {
     insta::assert_snapshot!(rendered(&rich(), Format::Folded));
 }
@@ -582,7 +663,11 @@ fn a_leak_reached_by_many_paths_is_one_entry_and_comes_first() {
     let text = text(&rich(), 100);
     let first = text.lines().find(|line| line.starts_with("  1. ")).unwrap();
     assert!(first.ends_with("app.py:21 remember"), "{first}");
-    assert_eq!(text.matches("app.py:21 remember").count(), 3, "by surviving bytes, by bytes allocated, as a payload");
+    assert_eq!(
+        text.matches("app.py:21 remember").count(),
+        4,
+        "by surviving bytes, by bytes allocated, by resident bytes, as a payload"
+    );
 }
 
 #[test]
@@ -592,6 +677,8 @@ fn sums_beyond_64_bits_do_not_overflow() {
         (row.alloc_space, row.alloc_objects, row.inuse_space, row.inuse_objects) = (u64::MAX, u64::MAX, u64::MAX, 1);
         (row.temporary_space, row.largest, row.peak_space) = (u64::MAX, u64::MAX, u64::MAX);
     }
+    profile.resident.iter_mut().for_each(|row| row.inuse_space = u64::MAX);
+    profile.unshared.iter_mut().for_each(|row| row.space = u64::MAX);
     for format in [Format::Text, Format::Flamegraph, Format::Folded, Format::Json] {
         assert!(!rendered(&profile, format).is_empty());
     }

@@ -9,12 +9,14 @@ use serde::Serialize;
 use super::group::{Group, by_line};
 use super::payload::{Payload, payloads};
 use super::select::{self, Row};
+use super::sides::Sides;
 use super::{Ledger, Options, RenderError, Value, sanitize};
 use crate::profile::quality::Quality;
 use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::tree::{Node, Tree, grew};
 use crate::profile::{
-    End, Frame, FrameId, FrameKind, KilledBy, MappingOrigin, Process, Profile, Residency, StackId, Trace, UnsharedCause,
+    Allocators, End, Frame, FrameId, FrameKind, KilledBy, MappingOrigin, Process, Profile, Residency, ResidentKind,
+    StackId, Trace, UnsharedCause,
 };
 
 /// Raised when a field changes its meaning or goes; new fields do not raise it.
@@ -91,6 +93,7 @@ struct ProcessOut<'p> {
     mapping_alloc_space: u64,
     residency_start: &'p Option<Residency>,
     residency_end: &'p Option<Residency>,
+    allocators: &'p Option<Allocators>,
 }
 
 fn process<'p>(process: &'p Process, node: &Node) -> ProcessOut<'p> {
@@ -124,6 +127,7 @@ fn process<'p>(process: &'p Process, node: &Node) -> ProcessOut<'p> {
         mapping_alloc_space: node.mapping.alloc_space,
         residency_start: &process.residency_start,
         residency_end: &process.residency_end,
+        allocators: &process.allocators,
     }
 }
 
@@ -315,6 +319,31 @@ struct GroupOut<'p> {
     top_processes: Vec<PartOut>,
     paths: usize,
     heaviest_path: PathOut<'p>,
+    #[serde(flatten)]
+    other_side: Option<OtherSide<'p>>,
+}
+
+/// Who is on the other side of a resident page.
+#[derive(Serialize)]
+struct OtherSide<'p> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allocated_by: Option<Vec<SideOut<'p>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_no_allocation: Option<Vec<KindOut>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    touched_by: Option<Vec<SideOut<'p>>>,
+}
+
+#[derive(Serialize)]
+struct SideOut<'p> {
+    code: Option<FrameOut<'p>>,
+    value: u64,
+}
+
+#[derive(Serialize)]
+struct KindOut {
+    kind: ResidentKind,
+    value: u64,
 }
 
 /// What a process has of a group.
@@ -366,11 +395,11 @@ fn top_paths<'p>(
 ) -> TopPaths<'p> {
     let groups = by_line(profile, rows);
     let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
-    let top = groups.iter().take(options.top).map(|entry| group(profile, entry, total)).collect();
+    let top = groups.iter().take(options.top).map(|entry| group(profile, (ledger, value), entry, total)).collect();
     TopPaths { ledger: ledger.name(), value: value.name(), process, total, groups: groups.len(), top }
 }
 
-fn group<'p>(profile: &'p Profile, group: &Group, total: u64) -> GroupOut<'p> {
+fn group<'p>(profile: &'p Profile, (ledger, value): (Ledger, Value), group: &Group, total: u64) -> GroupOut<'p> {
     let (heaviest, heaviest_value) = group.heaviest();
     let part = |(process, value)| PartOut { process, value };
     let pid = |index: &u32| profile.processes.get(*index as usize).map(|process| process.pid);
@@ -384,7 +413,18 @@ fn group<'p>(profile: &'p Profile, group: &Group, total: u64) -> GroupOut<'p> {
         top_processes: group.by_process().into_iter().take(MOST_PARTS).map(part).collect(),
         paths: group.paths.len(),
         heaviest_path: PathOut { value: heaviest_value, frames: frames(profile, heaviest) },
+        other_side: (ledger == Ledger::Resident).then(|| other_side(profile, &Sides::of(profile, value, group))),
     }
+}
+
+fn other_side<'p>(profile: &'p Profile, sides: &Sides) -> OtherSide<'p> {
+    let side = |(id, value): (Option<FrameId>, u64)| SideOut { code: id.and_then(|id| frame(profile, id)), value };
+    let code: Vec<SideOut<'_>> = sides.by_code().into_iter().take(MOST_PARTS).map(side).collect();
+    if !sides.touched {
+        return OtherSide { allocated_by: None, in_no_allocation: None, touched_by: Some(code) };
+    }
+    let nobody = sides.nobody.iter().map(|(&kind, &value)| KindOut { kind, value }).collect();
+    OtherSide { allocated_by: Some(code), in_no_allocation: Some(nobody), touched_by: None }
 }
 
 fn frames(profile: &Profile, stack: StackId) -> Vec<FrameOut<'_>> {

@@ -16,6 +16,7 @@ mod payload;
 mod program;
 pub mod sanitize;
 mod select;
+mod sides;
 mod text;
 pub mod units;
 

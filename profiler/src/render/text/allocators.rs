@@ -32,53 +32,55 @@ pub(super) fn write(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
     }
 }
 
-/// `Held free: 55.0 MiB between blocks of malloc (5 arenas), 1.0 MiB at their ends, ...`
+/// `Held free, 56.0 MiB: 55.0 MiB between the blocks of malloc (5 arenas), 1.0 MiB at the ends of its arenas ...`
 fn places(known: &[&Allocators], held: u64) -> String {
     let sum = |field: fn(&Allocators) -> u64| known.iter().fold(0u64, |sum, found| sum.saturating_add(field(found)));
     let arenas = sum(|found| found.arenas);
     let parts = [
-        (sum(|found| found.bin_space), format!("between blocks of malloc ({})", number(arenas, "arena"))),
+        (sum(|found| found.bin_space), format!("between the blocks of malloc ({})", number(arenas, "arena"))),
         (sum(|found| found.top_space), "at the ends of its arenas".to_owned()),
         (sum(|found| found.cached_space), "in its threads' caches".to_owned()),
-        (sum(|found| found.pool_free_space), "in pools of small objects that are in use".to_owned()),
-        (sum(|found| found.free_pool_space), "in free pools of small objects".to_owned()),
+        (sum(|found| found.pool_free_space), "in half-empty pools of small objects".to_owned()),
+        (sum(|found| found.free_pool_space), "in empty pools of small objects".to_owned()),
     ];
     let told = parts.into_iter().filter(|(space, _)| *space >= held / 100);
     let told: Vec<String> = told.map(|(space, place)| format!("{} {place}", bytes(space))).collect();
-    format!("Held free: {} (read from the target's memory).", told.join(", "))
+    format!("Held free, {}: {} (read from the process's memory).", bytes(held), told.join(", "))
 }
 
 fn advice(page: &mut Page, known: &[&Allocators], held: u64) {
     let sum = |field: fn(&Allocators) -> u64| known.iter().fold(0u64, |sum, found| sum.saturating_add(field(found)));
-    let worth = |space: u64| space >= held / 100 * WORTH_OF_HELD;
+    let worth = |space: u64| space > 0 && space >= held / 100 * WORTH_OF_HELD;
     let trim = sum(|found| found.trim_gives_back);
     if worth(trim) {
         page.sentence(&format!(
-            "Would give back {}: malloc_trim(0), called now and then (by ctypes, after large jobs).",
+            "To get back {}: call malloc_trim(0) after large jobs (from Python by ctypes).",
             bytes(trim)
         ));
     }
     let arenas = sum(|found| if found.arena_max.is_none() { found.two_arenas_give_back } else { 0 });
     if worth(arenas) {
         page.sentence(&format!(
-            "Would give back up to {}: MALLOC_ARENA_MAX=2 in the environment (fewer arenas for the threads to spread their \
-             free memory over).",
+            "To get back up to {}: set MALLOC_ARENA_MAX=2 in the environment; threads then share two arenas.",
             bytes(arenas)
         ));
     }
     let threshold = sum(|found| found.threshold_gives_back);
     if worth(threshold) {
         page.sentence(&format!(
-            "Would give back {}: MALLOC_TRIM_THRESHOLD_=131072 in the environment (the ends of arenas then do not wait for \
-             the threshold that large blocks have raised).",
+            "To get back {}: set MALLOC_TRIM_THRESHOLD_=131072 in the environment; malloc then gives the free end of its \
+             heap back early.",
             bytes(threshold)
         ));
+    }
+    if [trim, arenas, threshold].into_iter().filter(|space| worth(*space)).count() > 1 {
+        page.sentence("These overlap: do not add them up.");
     }
     let objects = sum(|found| found.pool_free_space);
     if worth(objects) {
         page.sentence(&format!(
-            "{} of it ({}) is fragmentation of small objects: a few that survive keep whole pools. Recycling workers \
-             (max_requests) gives it back, or keeping what survives apart from what does not.",
+            "{} ({}) is held because a few small objects keep whole pools. Only a new process gives it back: recycle \
+             workers (max_requests).",
             bytes(objects),
             rough_share(objects, held)
         ));
@@ -86,8 +88,8 @@ fn advice(page: &mut Page, known: &[&Allocators], held: u64) {
     let rest = sum(|found| found.bin_space.saturating_add(found.cached_space)).saturating_sub(trim);
     if worth(rest) {
         page.sentence(&format!(
-            "{} of it ({}) is fragmentation of malloc's blocks, in pieces of less than a page: another allocator (jemalloc, \
-             mimalloc by LD_PRELOAD) or recycling workers.",
+            "{} ({}) is held in gaps of less than a page between blocks. Recycle workers, or try another allocator \
+             (jemalloc or mimalloc, by LD_PRELOAD).",
             bytes(rest),
             rough_share(rest, held)
         ));

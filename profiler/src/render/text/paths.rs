@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::sides::Sides;
+use super::sides::in_words;
 use super::tree::state;
 use crate::profile::tree::{Node, Tree};
 use crate::profile::{End, Process, Profile};
@@ -11,6 +11,7 @@ use crate::render::group::{Group, by_line};
 use crate::render::page::{Page, words};
 use crate::render::path::Names;
 use crate::render::select::{self, Row};
+use crate::render::sides::Sides;
 use crate::render::units::{bytes, count, counted, share};
 use crate::render::{Ledger, Options, RenderError, Value, program};
 
@@ -126,6 +127,9 @@ impl List<'_> {
             page.sentence(nothing(ledger, value));
             return;
         }
+        if let Some(meaning) = meaning(value) {
+            page.sentence(meaning);
+        }
         let total = groups.iter().fold(0, |sum: u64, group| sum.saturating_add(group.value));
         for (index, group) in groups.iter().take(options.top).enumerate() {
             let entry = Entry { profile, names, ledger, value, total, spread };
@@ -138,10 +142,18 @@ impl List<'_> {
 fn scope(ledger: Ledger, value: Value) -> &'static str {
     match (ledger, value) {
         (Ledger::Mapping, _) => "mapping ledger",
-        (Ledger::Resident, Value::OwnedSpace) => "resident ledger: who allocated what lies in the pages",
-        (Ledger::Resident, _) => "resident ledger: who touched the pages first",
+        (Ledger::Resident, _) => "resident ledger",
         (Ledger::Heap, Value::InuseSpace | Value::InuseObjects) => "heap ledger: blocks and small objects",
         (Ledger::Heap, _) => "heap ledger: blocks",
+    }
+}
+
+/// What a number that few know stands for.
+const fn meaning(value: Value) -> Option<&'static str> {
+    match value {
+        Value::TouchedSpace => Some("The code that used a page first: that is when a page takes memory."),
+        Value::OwnedSpace => Some("The code that allocated what lies in the pages."),
+        _ => None,
     }
 }
 
@@ -185,7 +197,7 @@ impl Entry<'_> {
         }
         if self.ledger == Ledger::Resident {
             let sides = Sides::of(self.profile, self.value, group);
-            page.pieces(&" ".repeat(INDENT), INDENT + 2, &words(&sides.in_words(self.profile, self.names, group)));
+            page.pieces(&" ".repeat(INDENT), INDENT + 2, &words(&in_words(&sides, self.profile, self.names, group)));
         }
     }
 

@@ -16,6 +16,8 @@ const NAME_COLUMNS: usize = 36;
 
 /// Most lines of code told that un-share pages.
 const MOST_UNSHARING: usize = 3;
+/// From this share of what was copied on, what the garbage collector copied is worth advice, in percent.
+const WORTH_FREEZING: u64 = 10;
 
 pub(super) fn write(page: &mut Page, profile: &Profile, names: &Names<'_>, options: &Options) {
     let Some(sum) = Reconciliation::of_counted(profile) else { return };
@@ -67,7 +69,7 @@ fn signed_bytes(value: i64, plus: &str) -> String {
 
 fn name(part: Part, sum: &Reconciliation) -> &'static str {
     match part {
-        Part::LiveHeap if sum.held_unknown => "heap: live, and held by the allocator",
+        Part::LiveHeap if sum.held_unknown => "heap: live, or held free",
         Part::LiveHeap => "live heap",
         Part::HeldByAllocator => "held free by the allocators",
         Part::Other => "other private memory",
@@ -90,11 +92,17 @@ fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
         page.sentence(&format!("{} is in swap, and in none of these lines.", bytes(sum.swapped)));
     }
     if sum.hugetlb > 0 {
-        page.sentence(&format!("{} of hugetlbfs is resident besides: RSS does not count it.", bytes(sum.hugetlb)));
+        page.sentence(&format!(
+            "{} of huge pages (hugetlbfs) is in memory too: RSS does not count it.",
+            bytes(sum.hugetlb)
+        ));
     }
     let unlooked = profile.processes.iter().filter(|process| process.residency_end.is_none()).count() as u64;
     if unlooked > 0 {
-        page.sentence(&format!("The pages of {} could not be looked at.", counted(unlooked, "process")));
+        page.sentence(&format!(
+            "The pages of {} could not be read: they are in none of these lines.",
+            counted(unlooked, "process")
+        ));
     }
 }
 
@@ -105,7 +113,7 @@ fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
         return;
     }
     page.sentence(&format!(
-        "{} shared since a fork became private to the process that wrote to it: {}.",
+        "{} shared since a fork was copied, because a process wrote to it: {}. The code that wrote:",
         bytes(total),
         causes(profile, total)
     ));
@@ -121,19 +129,29 @@ fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
             frame.and_then(|frame| profile.frame(frame)).map_or("[no call path]".to_owned(), |frame| names.code(frame));
         page.row(&format!("  {:>11}  {:>8}  {code}", bytes(space), share(space, total)));
     }
+    page.sentence("Such a page is no longer shared: it is in another line of the table.");
+    let collected = by_cause(profile, UnsharedCause::GcHeader);
+    if collected > 0 && collected >= total / 100 * WORTH_FREEZING {
+        page.sentence(&format!(
+            "To keep {} shared: call gc.freeze() in the parent before it forks; the garbage collector then leaves its \
+             objects alone.",
+            bytes(collected)
+        ));
+    }
+}
+
+fn by_cause(profile: &Profile, cause: UnsharedCause) -> u64 {
+    let rows = profile.unshared.iter().filter(|row| row.cause == cause);
+    rows.fold(0u64, |sum, row| sum.saturating_add(row.space))
 }
 
 fn causes(profile: &Profile, total: u64) -> String {
-    let of = |cause| {
-        let rows = profile.unshared.iter().filter(|row| row.cause == cause);
-        rows.fold(0u64, |sum, row| sum.saturating_add(row.space))
-    };
     let told = [
-        (UnsharedCause::ReferenceCount, "by reference counts"),
-        (UnsharedCause::GcHeader, "by the garbage collector's marks"),
-        (UnsharedCause::Data, "by writing data"),
-        (UnsharedCause::Unknown, "by what is not known"),
+        (UnsharedCause::ReferenceCount, "to count references"),
+        (UnsharedCause::GcHeader, "to mark objects for the garbage collector"),
+        (UnsharedCause::Data, "to change data"),
+        (UnsharedCause::Unknown, "for unknown reasons"),
     ];
-    let told = told.map(|(cause, words)| (of(cause), words)).into_iter().filter(|(space, _)| *space > 0);
+    let told = told.map(|(cause, words)| (by_cause(profile, cause), words)).into_iter().filter(|(space, _)| *space > 0);
     told.map(|(space, words)| format!("{} {words}", share(space, total))).collect::<Vec<_>>().join(", ")
 }
