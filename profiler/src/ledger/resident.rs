@@ -66,6 +66,8 @@ struct Interval {
     owner: Owner,
     written: bool,
     time_ns: u64,
+    /// The pages were not there at the last look: they have left, or have moved and it was not told yet.
+    missed: bool,
 }
 
 /// Who touched what, for one process.
@@ -86,7 +88,7 @@ impl ResidentLedger {
         for run in pages {
             // Writing to a file's page makes a page of one's own of it, with or without a fork.
             let written = run.kind != ResidentKind::File;
-            ledger.intervals.insert(run.start, Interval { end: run.end, owner, written, time_ns: 0 });
+            ledger.intervals.insert(run.start, Interval { end: run.end, owner, written, time_ns: 0, missed: false });
         }
         ledger
     }
@@ -125,7 +127,7 @@ impl ResidentLedger {
                 self.unshared.push(Unshared { stack: touch.stack, address: page + offset });
                 continue;
             }
-            self.put(page, Interval { end: page + PAGE, owner, written, time_ns: touch.time_ns });
+            self.put(page, Interval { end: page + PAGE, owner, written, time_ns: touch.time_ns, missed: false });
         }
     }
 
@@ -198,12 +200,13 @@ impl ResidentLedger {
         for (at, interval) in moved {
             let shift = |address: u64| address - event.old_address + event.address;
             if shift(at) < end {
-                self.intervals.insert(shift(at), Interval { end: shift(interval.end).min(end), ..interval });
+                self.intervals
+                    .insert(shift(at), Interval { end: shift(interval.end).min(end), missed: false, ..interval });
             }
         }
     }
 
-    /// Finds the owner of every page that is there, and forgets the pages that are not.
+    /// Finds the owner of every page that is there, and forgets the pages that are not for the second time.
     ///
     /// `is_large` tells whether the page at an address is a part of a larger one, all of which came by one fault.
     pub fn settle(&mut self, pages: &[PageRun], mut is_large: impl FnMut(u64) -> bool) -> Vec<OwnedRun> {
@@ -219,15 +222,36 @@ impl ResidentLedger {
                     self.settle_unseen(PageRun { start: at, end: from, ..*run }, &mut is_large, &mut owned);
                 }
                 owned.push(OwnedRun { pages: PageRun { start: from, end: to, ..*run }, owner: interval.owner });
-                kept.insert(from, Interval { end: to, ..*interval });
+                kept.insert(from, Interval { end: to, missed: false, ..*interval });
                 at = to;
             }
             if at < run.end {
                 self.settle_unseen(PageRun { start: at, end: run.end, ..*run }, &mut is_large, &mut owned);
             }
         }
+        let absent = self.absent(&kept);
+        kept.extend(absent);
         self.intervals = kept;
         owned
+    }
+
+    /// What was not found at this look, for the first time: if it was moved meanwhile, the event is still to come.
+    fn absent(&self, kept: &BTreeMap<u64, Interval>) -> Vec<(u64, Interval)> {
+        let mut absent = Vec::new();
+        for (&start, interval) in self.intervals.iter().filter(|(_, interval)| !interval.missed) {
+            let missed = Interval { missed: true, ..*interval };
+            let mut at = start;
+            for (&from, found) in kept.range(start..interval.end) {
+                if from > at {
+                    absent.push((at, Interval { end: from, ..missed }));
+                }
+                at = found.end;
+            }
+            if at < interval.end {
+                absent.push((at, missed));
+            }
+        }
+        absent
     }
 
     /// Pages without a fault of their own: they came with a neighbour's, or nobody knows.
@@ -348,7 +372,8 @@ mod tests {
             &[run(1, 2), run(10, 3)],
             &[(1, 2, Owner::Before), (10, 2, Owner::Stack(7)), (12, 1, Owner::Stack(8))],
         );
-        // Page 13 had left: if it comes back without a fault, nobody knows whose it is.
+        // Page 13 has left for good: if it comes back without a fault, nobody knows whose it is.
+        check(&mut ledger, &[run(1, 1)], &[(1, 1, Owner::Before)]);
         check(&mut ledger, &[run(13, 1)], &[(13, 1, Owner::Unseen)]);
     }
 
@@ -364,6 +389,16 @@ mod tests {
         ledger.map(&change(mapping::MUNMAP, 15, 0, 8));
         ledger.book(&mut []);
         check(&mut ledger, &[run(2, 2)], &[(2, 2, Owner::Stack(2))]);
+    }
+
+    #[test]
+    fn what_is_told_to_have_moved_after_the_look_that_misses_it_keeps_its_owner() {
+        let mut ledger = ResidentLedger::default();
+        ledger.book(&mut [touched(0, 4, 7, 5, touch::WRITE)]);
+        check(&mut ledger, &[run(2, 2), run(100, 2)], &[(2, 2, Owner::Stack(7)), (100, 2, Owner::Unseen)]);
+        ledger.map(&Mapping { old_address: 0, old_length: 2 * PAGE, ..change(mapping::MREMAP, 30, 100, 2) });
+        ledger.book(&mut []);
+        check(&mut ledger, &[run(2, 2), run(100, 2)], &[(2, 2, Owner::Stack(7)), (100, 2, Owner::Stack(7))]);
     }
 
     #[test]
