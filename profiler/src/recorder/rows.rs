@@ -9,7 +9,7 @@ use crate::ledger::resident::Owner;
 use crate::profile::{BlockRow, MappingRow, PoolRow, ResidentRow, UnsharedRow};
 
 /// In place of a call path for pages that came without a fault.
-const UNSEEN: &str = "[mapped by the kernel without a page fault]";
+const UNSEEN: &str = "[no page fault seen: moved meanwhile, or mapped by the kernel]";
 
 impl Recorder {
     /// The rows of the C allocator's blocks, and how many pools each stack opened.
