@@ -1,29 +1,30 @@
 //! `cargo xtask bench bystander`: what other processes pay while one is traced, and what traced ones pay for each other.
 
 use std::hint::black_box;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
+use nix::sys::prctl;
 use nix::time::{ClockId, clock_gettime};
 use xtask::ebpf::workspace_root;
 use xtask::privilege::Privilege;
 use xtask::python::Interpreter;
 
 use super::pairs::median;
-use super::process;
-use crate::interrupt;
+use super::talker::{Talker, Trace};
 
 /// The hidden task of the child that measures itself.
 pub const TASK: &str = "__bystander";
 
 /// What a bystander does, over and over.
-const DONE: [(&str, &str); 5] = [
+const DONE: [(&str, &str); 6] = [
     ("malloc", "malloc(64), free"),
     ("getppid", "getppid, a system call that does nothing"),
     ("mmap", "mmap, munmap"),
+    ("fault", "a page fault (4 KiB, of zeroes)"),
     ("loop", "an empty round of a Python loop"),
     ("blocks", "bytearray(600) in Python"),
 ];
@@ -144,92 +145,21 @@ impl Bench<'_> {
     }
 
     fn trace(&self, pid: u32, options: &[&str]) -> Result<Trace> {
-        if interrupt::happened() {
-            bail!("interrupted");
-        }
-        let profile = workspace_root().join("target/bench/bystander.pyalloc");
-        std::fs::create_dir_all(profile.parent().unwrap_or(Path::new("/")))?;
-        let mut command = self.privilege.command(self.pyalloc);
-        command.args(["trace", "--quiet", "--pid", &pid.to_string(), "--ready", "/dev/stdout"]).args(options);
-        command.arg("-o").arg(profile).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = command.spawn().context("cannot start pyalloc")?;
-        let mut output = BufReader::new(child.stdout.take().context("standard output is a pipe")?);
-        let mut line = String::new();
-        output.read_line(&mut line)?;
-        if line != "attached\n" {
-            bail!("pyalloc did not attach: {line}");
-        }
-        Ok(Trace { child, privilege: self.privilege })
-    }
-}
-
-/// A running trace.
-struct Trace {
-    child: Child,
-    privilege: Privilege,
-}
-
-impl Trace {
-    fn end(mut self) -> Result<()> {
-        process::interrupt(self.privilege, process::innermost(self.child.id()))?;
-        let status = self.child.wait()?;
-        if !status.success() {
-            bail!("pyalloc failed: {status}");
-        }
-        Ok(())
-    }
-}
-
-/// A process that measures itself when told.
-struct Talker {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Talker {
-    fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start it")?;
-        let input = child.stdin.take().context("standard input is a pipe")?;
-        let output = BufReader::new(child.stdout.take().context("standard output is a pipe")?);
-        Ok(Self { child, input, output })
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn ask(&mut self, order: &str) -> Result<f64> {
-        writeln!(self.input, "{order}")?;
-        let line = self.line()?;
-        line.trim().parse().with_context(|| format!("it said {line}"))
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        if line.is_empty() {
-            bail!("a process under measurement has ended");
-        }
-        Ok(line)
-    }
-}
-
-impl Drop for Talker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Trace::attach(self.privilege, self.pyalloc, pid, options, "bystander.pyalloc")
     }
 }
 
 /// The child's side: a number of ns for each order.
 pub fn serve() -> Result<()> {
+    // A fault is to bring one page.
+    prctl::set_thp_disable(true)?;
     for order in io::stdin().lines() {
         let ns = match order?.as_str() {
             "malloc" => per_round(20_000, || drop(black_box(Vec::<u8>::with_capacity(black_box(64))))),
             "getppid" => per_round(20_000, || {
                 black_box(nix::unistd::getppid());
             }),
+            "fault" => per_round(1, map_and_touch) / f64::from(TOUCHED),
             _ => per_round(2_000, map_and_unmap),
         };
         println!("{ns}");
@@ -240,6 +170,17 @@ pub fn serve() -> Result<()> {
 /// A block so large that the C library maps it.
 fn map_and_unmap() {
     drop(black_box(Vec::<u8>::with_capacity(black_box(64 << 20))));
+}
+
+/// Pages touched in one round.
+const TOUCHED: u32 = 4096;
+
+/// As above; so many faults that the mapping and unmapping do not count.
+fn map_and_touch() {
+    let mut memory = black_box(vec![0u8; black_box(64 << 20)]);
+    for page in memory.chunks_mut(4096).take(TOUCHED as usize) {
+        page[0] = black_box(1);
+    }
 }
 
 /// CPU time a round, ns: the least of five.

@@ -4,8 +4,10 @@ pub mod bystander;
 mod machine;
 mod pairs;
 mod process;
+mod resident;
 mod scale;
 mod soak;
+mod talker;
 mod workloads;
 
 use std::path::Path;
@@ -31,7 +33,8 @@ const SOAK_SECONDS: u64 = 180;
 const BYSTANDER_ROUNDS: usize = 7;
 
 /// Prints the machine, the cost of a probe, and the workloads' wall time traced against plain; or, for `soak`, what
-/// pyalloc itself takes over minutes; for `scale`, what it takes for much of everything; for `bystander`, what others pay.
+/// pyalloc itself takes over minutes; for `scale`, what it takes for much of everything; for `bystander`, what others pay;
+/// for `resident`, what the ledgers cost that need no probe.
 pub fn run(options: &[&str]) -> Result<()> {
     match options {
         ["soak"] => soak(SOAK_SECONDS),
@@ -45,8 +48,21 @@ pub fn run(options: &[&str]) -> Result<()> {
         ["bystander"] => {
             with_everything(|privilege, pyalloc, python| bystander::run(privilege, pyalloc, python, BYSTANDER_ROUNDS))
         }
+        ["resident", rest @ ..] => {
+            let (only, rest) = match rest {
+                [rest @ .., "--only", name] | ["--only", name, rest @ ..] => (Some(*name), rest),
+                rest => (None, rest),
+            };
+            resident(pairs_wanted(rest)?, only)
+        }
         _ => programs(pairs_wanted(options)?),
     }
+}
+
+fn resident(pairs: usize, only: Option<&str>) -> Result<()> {
+    with_programs(|privilege, pyalloc, venv, programs| {
+        resident::Bench { programs, venv, privilege, pyalloc, pairs }.run(only)
+    })
 }
 
 fn soak(seconds: u64) -> Result<()> {
@@ -63,22 +79,28 @@ fn with_everything(bench: impl FnOnce(Privilege, &Path, &Interpreter) -> Result<
     bench(privilege, &pyalloc, &python)
 }
 
-fn programs(pairs: usize) -> Result<()> {
+/// As [`with_everything`], with the programs.
+fn with_programs(bench: impl FnOnce(Privilege, &Path, &Venv, &Bench<'_>) -> Result<()>) -> Result<()> {
     let privilege = Privilege::require("the bench traces processes, which")?;
     setup::run()?;
     let pyalloc = binary::build()?;
     let python = python::newest()?;
     let venv = Venv::ensure("bench", &python, &workspace_root().join("bench/requirements.txt"))?;
-    let bench = Bench::new(privilege, &pyalloc, &venv)?;
-
+    let programs = Bench::new(privilege, &pyalloc, &venv)?;
     println!("\n{}", machine::describe(&python));
-    probes(privilege, &pyalloc, &venv.python())?;
-    println!("\nwall time of whole programs, traced against plain (launched: start and end of the trace included)");
-    println!("medians of {pairs} rounds of runs, in turns; in brackets the smallest and the largest ratio\n");
-    for workload in &workloads::ALL {
-        println!("{}", Rounds::measure(pairs, |side| bench.seconds(workload, side))?.row(workload.name));
-    }
-    Ok(())
+    bench(privilege, &pyalloc, &venv, &programs)
+}
+
+fn programs(pairs: usize) -> Result<()> {
+    with_programs(|privilege, pyalloc, venv, bench| {
+        probes(privilege, pyalloc, &venv.python())?;
+        println!("\nwall time of whole programs, traced against plain (launched: start and end of the trace included)");
+        println!("medians of {pairs} rounds of runs, in turns; in brackets the smallest and the largest ratio\n");
+        for workload in workloads::ALL.iter().filter(|workload| workloads::OF_ALL_PROBES.contains(&workload.name)) {
+            println!("{}", Rounds::measure(pairs, |side| bench.seconds(workload, side))?.row(workload.name));
+        }
+        Ok(())
+    })
 }
 
 fn pairs_wanted(options: &[&str]) -> Result<usize> {

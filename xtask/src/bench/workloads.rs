@@ -1,4 +1,5 @@
-//! Programs that nobody here wrote: benchmarks of pyperformance, run as one worker with a fixed number of loops.
+//! Programs whose work is done by code that nobody here wrote: benchmarks of pyperformance, run as one worker with a
+//! fixed number of loops, and scripts that hand megabytes to libraries people use.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,20 +14,68 @@ use xtask::python::Venv;
 use super::pairs::Side;
 use crate::{command, interrupt};
 
-/// A benchmark of pyperformance.
+/// A program to measure.
 pub struct Workload {
-    /// Its name there.
+    /// What it is called in tables.
     pub name: &'static str,
-    /// How often its body runs: two or three seconds on a machine of 2025.
+    script: Script,
+    /// How often its body runs: two to four seconds of CPU time on a machine of 2025.
     loops: u32,
 }
 
-/// Small objects and no libc calls to speak of; object graphs and method calls; a web page out of templates.
-pub const ALL: [Workload; 3] = [
-    Workload { name: "json_loads", loops: 2500 },
-    Workload { name: "deltablue", loops: 250 },
-    Workload { name: "django_template", loops: 30 },
+#[derive(Clone, Copy)]
+enum Script {
+    /// A benchmark of pyperformance, and what follows its options.
+    Pyperformance(&'static str, &'static [&'static str]),
+    /// A script of bench/workloads, and the file that it reads, one of those that bench/data.py writes.
+    Own(&'static str, Option<&'static str>),
+}
+
+/// Small objects; object graphs and method calls; compilers and parsers in Python; a server; payloads of megabytes that
+/// libraries in C read, hold and write.
+pub const ALL: [Workload; 12] = [
+    pyperformance("json_loads", 4000, "json_loads", &[]),
+    pyperformance("json_dumps", 150, "json_dumps", &[]),
+    pyperformance("unpickle", 6000, "pickle", &["unpickle"]),
+    pyperformance("django_template", 50, "django_template", &[]),
+    own("2to3", 6, "two_to_three.py", None),
+    pyperformance("docutils", 1, "docutils", &[]),
+    pyperformance("sqlglot", 60, "sqlglot_v2", &["optimize"]),
+    pyperformance("tornado", 15, "tornado_http", &[]),
+    pyperformance("deltablue", 600, "deltablue", &[]),
+    own("pandas_csv", 2, "table.py", Some("table.csv")),
+    own("json_doc", 1, "document.py", Some("document.json")),
+    own("pillow", 2, "picture.py", Some("picture.png")),
 ];
+
+/// Those that the table of all probes is made of.
+pub const OF_ALL_PROBES: [&str; 3] = ["json_loads", "deltablue", "django_template"];
+
+const fn pyperformance(
+    name: &'static str,
+    loops: u32,
+    benchmark: &'static str,
+    arguments: &'static [&'static str],
+) -> Workload {
+    Workload { name, script: Script::Pyperformance(benchmark, arguments), loops }
+}
+
+const fn own(name: &'static str, loops: u32, script: &'static str, data: Option<&'static str>) -> Workload {
+    Workload { name, script: Script::Own(script, data), loops }
+}
+
+/// Where bench/data.py has put its files, made now if they are not there.
+fn data(venv: &Venv) -> Result<PathBuf> {
+    let folder = workspace_root().join("target/bench/data");
+    let missing = ALL.iter().any(|workload| match workload.script {
+        Script::Own(_, Some(file)) => !folder.join(file).is_file(),
+        Script::Own(_, None) | Script::Pyperformance(..) => false,
+    });
+    if missing {
+        command::run(Command::new(venv.python()).arg(workspace_root().join("bench/data.py")).arg(&folder))?;
+    }
+    Ok(folder)
+}
 
 /// Everything a run needs.
 pub struct Bench<'a> {
@@ -35,6 +84,8 @@ pub struct Bench<'a> {
     python: PathBuf,
     /// pyperformance's own folder of benchmarks.
     benchmarks: PathBuf,
+    /// What the scripts read.
+    data: PathBuf,
     /// Where profiles and logs go.
     results: PathBuf,
 }
@@ -51,7 +102,7 @@ impl<'a> Bench<'a> {
         }
         let results = workspace_root().join("target/bench");
         fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
-        Ok(Self { privilege, pyalloc, python: venv.python(), benchmarks, results })
+        Ok(Self { privilege, pyalloc, python: venv.python(), benchmarks, data: data(venv)?, results })
     }
 
     /// Runs it once and returns its wall time: of the program, and of the trace where that launched it.
@@ -100,8 +151,25 @@ impl<'a> Bench<'a> {
     }
 
     fn add_script(&self, command: &mut Command, workload: &Workload) {
-        let script = self.benchmarks.join(format!("bm_{}", workload.name)).join("run_benchmark.py");
-        command.arg(script).args(["--worker", "-n1", "-w0", "-l", &workload.loops.to_string()]);
+        let loops = workload.loops.to_string();
+        match workload.script {
+            Script::Pyperformance(benchmark, arguments) => {
+                command.arg(self.benchmarks.join(format!("bm_{benchmark}")).join("run_benchmark.py"));
+                command.args(["--worker", "-n1", "-w0", "-l", &loops]).args(arguments);
+            }
+            Script::Own(script, file) => {
+                command.arg(workspace_root().join("bench/workloads").join(script)).arg(loops);
+                command.args(file.map(|file| self.data.join(file)));
+            }
+        }
+    }
+
+    /// A command that runs it when told and measures it from inside: see bench/measured.py.
+    pub fn measured(&self, workload: &Workload) -> Command {
+        let mut command = Command::new(&self.python);
+        command.arg(workspace_root().join("bench/measured.py"));
+        self.add_script(&mut command, workload);
+        command
     }
 }
 
