@@ -47,7 +47,7 @@ const WRITE: u64 = 2;
 /// so little time.
 const RUN_GAP_NS: u64 = 50_000;
 
-/// One fault in this many is timed.
+/// One fault in this many that go on a run is timed.
 const TIMED: u64 = 64;
 
 /// What the last fault of a thread was part of.
@@ -141,12 +141,13 @@ fn take(config: &ProcessConfig, current: Current, regs: Registers, fault: &Fault
     let registers = fingerprint(regs);
     if goes_on(state, page, registers, fault) {
         counters::one(Counter::FaultsInRuns);
-    } else {
-        start_run(config, current, state, regs, page, registers, fault);
+        if count % TIMED == 0 {
+            counters::add(Counter::FaultNanos, (clock::now_ns() - fault.now_ns) * TIMED);
+        }
+        return;
     }
-    if count % TIMED == 0 {
-        counters::add(Counter::FaultNanos, (clock::now_ns() - fault.now_ns) * TIMED);
-    }
+    start_run(config, current, state, regs, page, registers, fault);
+    counters::add(Counter::FaultNanos, clock::now_ns() - fault.now_ns);
 }
 
 /// The program's stack pointer and the registers that a call leaves as they are.
@@ -166,18 +167,10 @@ fn fingerprint(regs: Registers) -> u64 {
 fn goes_on(state: *mut Thread, page: u64, registers: u64, fault: &Fault) -> bool {
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
     let run = unsafe { &mut (*state).run };
-    if run.pc != fault.pc || run.registers != registers {
-        return false;
-    }
-    add_page(run, page, fault)
-}
-
-/// Adds the page to a run whose stack it has, if it is the next one and comes soon after the one before.
-#[inline(always)]
-fn add_page(run: &mut Run, page: u64, fault: &Fault) -> bool {
+    let same = run.next == page && run.pc == fault.pc && run.registers == registers;
     // Each page that is un-shared tells for itself what was written to.
     let unshares = fault.flags & touch::PROTECTED != 0;
-    if run.next != page || unshares || run.key.0 == 0 || fault.now_ns - run.last_ns > RUN_GAP_NS {
+    if !same || unshares || run.key.0 == 0 || fault.now_ns - run.last_ns > RUN_GAP_NS {
         return false;
     }
     let Some(touch) = TOUCHES.get_ptr_mut(&run.key) else { return false };
@@ -211,21 +204,14 @@ fn start_run(
     let (address, flags, pc, now_ns) = (fault.address, fault.flags, fault.pc, fault.now_ns);
     let Some(stack) = stack::capture(config, current, state, regs) else { return };
     stack.touched();
-    // SAFETY: as in `goes_on`.
-    let run = unsafe { &mut (*state).run };
-    // Another call of the same path goes on where the last one stopped, as an allocator's arena is used: no new entry.
-    if run.stack == stack.number && add_page(run, page, fault) {
-        run.pc = pc;
-        run.registers = registers;
-        return;
-    }
     let key = BlockKey::new(config.slot, page);
     let touch = Touch { stack: stack.number, time_ns: now_ns, pages: 1, flags, offset: (address - page) as u16 };
     if TOUCHES.insert(&key, &touch, 0).is_err() {
         counters::one(Counter::TouchMapFull);
         return;
     }
-    *run = Run { key, next: page + PAGE, pc, registers, last_ns: now_ns, stack: stack.number };
+    // SAFETY: as in `goes_on`.
+    unsafe { (*state).run = Run { key, next: page + PAGE, pc, registers, last_ns: now_ns, stack: stack.number } };
 }
 
 /// Whether a fault is refused now: the kernel only wants to know whether a page is there.

@@ -38,15 +38,6 @@ static LAST_STACK: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static FREE_STACKS: Queue<u32> = Queue::with_max_entries(MAX_STACKS, 0);
 
-/// The stack that a thread had at the last walk.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct LastStack {
-    hash: u64,
-    /// 0 for none.
-    number: u64,
-}
-
 /// A stack that has its place among the sums.
 #[derive(Clone, Copy)]
 pub struct Stack {
@@ -71,7 +62,7 @@ pub fn capture(config: &ProcessConfig, current: Current, thread: *mut Thread, re
     // Serials of code objects are unique over all processes, but a stack without frames is not.
     let hash =
         mix(walked.hash, u64::from(config.slot) << 32 | u64::from(walked.status) << 16 | u64::from(walked.depth));
-    let Some((number, sums)) = last_or_number(thread, hash, config.slot) else {
+    let Some((number, sums)) = find_or_number(hash, config.slot) else {
         counters::one(Counter::StackMapFull);
         return None;
     };
@@ -94,20 +85,6 @@ fn forgotten(thread: *mut Thread, walked: Walked) -> Walked {
         place.write_volatile(walked);
         place.read_volatile()
     }
-}
-
-/// A thread's stack is often the one it had the last time: spares it the look-up in a map that all threads share. A
-/// number lives as long as its process.
-#[inline(always)]
-fn last_or_number(thread: *mut Thread, hash: u64, slot: u32) -> Option<(u64, *mut StackSums)> {
-    // SAFETY: the thread's state is a map value that stays valid while the program runs; only this thread writes it.
-    let last = unsafe { &mut (*thread).last_stack };
-    if last.number != 0 && last.hash == hash {
-        return Some((last.number, STACKS.get_ptr_mut(last.number as u32)?));
-    }
-    let found = find_or_number(hash, slot)?;
-    *last = LastStack { hash, number: found.0 };
-    Some(found)
 }
 
 #[inline(always)]

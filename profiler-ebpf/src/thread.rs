@@ -16,7 +16,6 @@ use crate::counters;
 use crate::fault::Run;
 use crate::native::Walk;
 use crate::process::Current;
-use crate::stack::LastStack;
 use crate::walk::{Step, Walked};
 
 /// Most threads of all traced processes at once.
@@ -62,8 +61,6 @@ pub struct Thread {
     pub now_ms: u64,
     /// At the return: when this hit's timing started; 0 if it is not timed.
     pub started: u64,
-    /// Its stack at the last walk.
-    pub last_stack: LastStack,
     /// The pages that it touches one after the other.
     pub run: Run,
     /// The block that realloc was given; size and stack 0 if it is not known.
