@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::evidence::Evidence;
 use super::quality::Quality;
 use super::{
     BlockRow, Frame, FrameId, FrameKind, MAX_DEPTH, MappingRow, PoolRow, Process, Profile, ResidentRow, StackId,
@@ -42,6 +43,7 @@ pub struct Readings {
     pub resident: Vec<ResidentRow>,
     pub unshared: Vec<UnsharedRow>,
     pub timeline: Vec<TimelinePoint>,
+    pub evidence: Evidence,
     pub quality: Quality,
 }
 
@@ -128,7 +130,8 @@ impl ProfileBuilder {
 
     /// Replaces everything but the interned tables, and hands out the profile as it now is, without copying it.
     pub fn snapshot(&mut self, readings: Readings) -> &Profile {
-        let Readings { trace, processes, blocks, pools, mappings, resident, unshared, timeline, quality } = readings;
+        let Readings { trace, processes, blocks, pools, mappings, resident, unshared, timeline, evidence, quality } =
+            readings;
         let profile = &mut self.profile;
         profile.trace = trace;
         profile.processes = processes;
@@ -138,6 +141,7 @@ impl ProfileBuilder {
         profile.resident = resident;
         profile.unshared = unshared;
         profile.timeline = timeline;
+        profile.evidence = evidence;
         profile.quality = quality;
         profile
     }

@@ -7,7 +7,9 @@
 
 mod bounds;
 pub mod builder;
+pub mod evidence;
 pub mod file;
+pub mod objects;
 pub mod quality;
 pub mod reconcile;
 pub mod timeline;
@@ -64,6 +66,9 @@ pub struct Profile {
     /// Memory over time; bounded: neighbours are merged when it grows over [`TIMELINE_POINTS`].
     #[serde(deserialize_with = "bounds::vec::<_, _, PROCESSES>")]
     pub timeline: Vec<TimelinePoint>,
+    /// What a diagnosis looks at beside the ledgers; empty where none was asked for.
+    #[serde(default)]
+    pub evidence: evidence::Evidence,
     /// What was lost, unknown or estimated, and what the trace cost.
     pub quality: quality::Quality,
 }

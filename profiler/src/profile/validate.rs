@@ -70,7 +70,10 @@ fn check_rows(profile: &Profile) -> Result<(), String> {
     };
     complain("resident row", profile.resident.iter().position(|row| !resident(row)))?;
     complain("unshared row", profile.unshared.iter().position(|row| !fits(row.process, row.stack)))?;
-    complain("timeline point", profile.timeline.iter().position(|point| !process_exists(point.process)))
+    complain("timeline point", profile.timeline.iter().position(|point| !process_exists(point.process)))?;
+    let evidence = &profile.evidence;
+    complain("reading", evidence.readings.iter().position(|reading| !process_exists(reading.process)))?;
+    complain("look", evidence.looks.iter().position(|look| !process_exists(look.process)))
 }
 
 #[cfg(test)]
@@ -78,6 +81,8 @@ mod tests {
     use super::super::{BlockRow, Process, StackNode};
     use super::*;
     use crate::profile::builder::sample;
+    use crate::profile::evidence::Reading;
+    use crate::profile::objects::ObjectLook;
 
     fn check(change: impl FnOnce(&mut Profile), expected: &str) {
         let mut profile = sample();
@@ -88,6 +93,9 @@ mod tests {
 
     #[test]
     fn every_id_is_checked() {
+        let nowhere = |what: &str| format!("{what} 0 names a process or a stack that is not there");
+        check(|p| p.evidence.readings = vec![Reading { process: 9, ..Reading::default() }], &nowhere("reading"));
+        check(|p| p.evidence.looks = vec![ObjectLook { process: 9, ..ObjectLook::default() }], &nowhere("look"));
         check(|p| p.frames[1].file = 99, "frame 1 names a string that is not there");
         check(|p| p.frames[0].function = u32::MAX, "frame 0 names a string that is not there");
         check(|p| p.stacks[0].parent = 1, "the first stack is not the root");

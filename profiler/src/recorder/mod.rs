@@ -24,6 +24,7 @@ use crate::kernel::{Kernel, KernelError, monotonic_ns};
 use crate::ledger::resident::Owner;
 use crate::process::{Pid, maps, pagemap};
 use crate::profile::builder::{ProfileBuilder, Readings};
+use crate::profile::evidence::Evidence;
 use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
 use crate::profile::{End, Profile, TimelinePoint, Trace};
@@ -44,6 +45,7 @@ pub struct Recorder {
     stacks: Stacks,
     builder: ProfileBuilder,
     timeline: Timeline,
+    evidence: Evidence,
     quality: Quality,
     limits: Limits,
     undecodable: u64,
@@ -85,6 +87,7 @@ impl Recorder {
             stacks: Stacks::default(),
             builder: ProfileBuilder::new(),
             timeline: Timeline::default(),
+            evidence: Evidence::default(),
             quality: Quality::default(),
             limits: Limits::new(),
             undecodable: 0,
@@ -178,6 +181,11 @@ impl Recorder {
     /// What the trace costs and how it is linked; shown in the report.
     pub fn quality_mut(&mut self) -> &mut Quality {
         &mut self.quality
+    }
+
+    /// What a diagnosis looks at beside the ledgers.
+    pub fn evidence_mut(&mut self) -> &mut Evidence {
+        &mut self.evidence
     }
 
     /// How the trace of a process ended.
@@ -358,6 +366,7 @@ impl Recorder {
             resident,
             unshared,
             timeline: self.timeline.points().to_vec(),
+            evidence: self.evidence.clone(),
             quality: self.quality_now(kernel, &counters),
         };
         Ok(self.builder.snapshot(readings))

@@ -1,6 +1,7 @@
 //! A profile of one process out of many.
 
 use super::RenderError;
+use crate::profile::evidence::Evidence;
 use crate::profile::{Process, Profile};
 
 /// Most pids that the error message lists.
@@ -35,14 +36,19 @@ pub(super) fn only(profile: &Profile, pid: u32) -> Result<Profile, RenderError> 
         resident: rows(&profile.resident, |row| moved(&mut row.process)),
         unshared: rows(&profile.unshared, |row| moved(&mut row.process)),
         timeline: rows(&profile.timeline, |row| moved(&mut row.process)),
+        evidence: Evidence {
+            readings: rows(&profile.evidence.readings, |row| moved(&mut row.process)),
+            looks: rows(&profile.evidence.looks, |row| moved(&mut row.process)),
+            notes: profile.evidence.notes.clone(),
+        },
         quality: profile.quality.clone(),
     })
 }
 
 /// The rows that `renumbered` can give their new process.
-fn rows<T: Copy>(rows: &[T], renumbered: impl Fn(&mut T) -> Option<()>) -> Vec<T> {
+fn rows<T: Clone>(rows: &[T], renumbered: impl Fn(&mut T) -> Option<()>) -> Vec<T> {
     let row = |row: &T| {
-        let mut row = *row;
+        let mut row = row.clone();
         renumbered(&mut row).map(|()| row)
     };
     rows.iter().filter_map(row).collect()
