@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench_probes, doctor, report, trace};
+use crate::commands::{bench_probes, check, diff, doctor, report, trace};
 use crate::exit::{Exit, Failure};
 use crate::kernel::calibrate;
 use crate::process::launch;
@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     Trace(trace::TraceArgs),
     Report(report::ReportArgs),
+    Diff(diff::DiffArgs),
+    Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
     #[command(name = crate::process::launch::SUBCOMMAND, hide = true)]
     Launch(LaunchArgs),
@@ -46,6 +48,8 @@ const EXIT_CODES: &str = "Examples:
   sudo pyalloc trace --pid 4242 --duration 30s
   sudo pyalloc trace -- python app.py
   pyalloc report pyalloc-4242.pyalloc --format flamegraph -o flamegraph.svg
+  pyalloc diff before.pyalloc after.pyalloc
+  pyalloc check run.pyalloc --baseline main.pyalloc
 
 Exit codes:
   0 fine, 1 findings over a limit given, 2 usage or bad input file, 3 cannot observe, 130 interrupted";
@@ -72,6 +76,8 @@ fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Trace(args) => trace::run(args),
         Command::Report(args) => report::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::command(args),
         Command::BenchProbes(args) => bench_probes::run(args),
         Command::Launch(_) | Command::Calibrate => Ok(Exit::Fine),

@@ -6,6 +6,7 @@
 pub mod allocator;
 pub mod cli;
 pub mod commands;
+pub mod compare;
 pub mod event;
 pub mod exit;
 pub mod kernel;

@@ -1,6 +1,8 @@
 //! The subcommands, one per file: what each is given, and what it does.
 
 pub mod bench_probes;
+pub mod check;
+pub mod diff;
 pub mod doctor;
 pub mod report;
 pub mod trace;

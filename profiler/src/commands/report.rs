@@ -78,7 +78,7 @@ enum FormatArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum LedgerArg {
+pub(super) enum LedgerArg {
     Heap,
     Mapping,
     Resident,
@@ -86,7 +86,7 @@ enum LedgerArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[value(rename_all = "snake_case")]
-enum ValueArg {
+pub(super) enum ValueArg {
     InuseSpace,
     InuseObjects,
     AllocSpace,

@@ -10,6 +10,7 @@ pub mod builder;
 pub mod evidence;
 pub mod file;
 pub mod objects;
+pub mod place;
 pub mod quality;
 pub mod reconcile;
 pub mod timeline;

@@ -93,7 +93,7 @@ fn colour(kind: FrameKind, text: &str) -> Color {
 }
 
 /// inferno refuses to draw nothing.
-fn nothing(text: &str) -> String {
+pub(super) fn nothing(text: &str) -> String {
     let text = escaped(text);
     format!(
         "<?xml version=\"1.0\" standalone=\"no\"?>\n<svg version=\"1.1\" width=\"1200\" height=\"60\" \

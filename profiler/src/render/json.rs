@@ -474,7 +474,7 @@ fn rounded(share: f64) -> f64 {
 }
 
 /// What is not seen stands in strings only, where JSON lets any letter be written by its number.
-fn escaped(json: &str) -> String {
+pub(super) fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for letter in json.chars() {
         if letter != '\n' && sanitize::is_hidden(letter) {

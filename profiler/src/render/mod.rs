@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+pub mod compare;
 mod fate;
 mod flamegraph;
 mod folded;

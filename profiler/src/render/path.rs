@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::sanitize;
+use crate::profile::place::{last_parts, within_library};
 use crate::profile::{Frame, FrameKind, Profile, StringId};
 
 /// Widest name of a function or of a file in a report for people, in columns.
@@ -116,26 +117,6 @@ impl<'p> Names<'p> {
 
 fn or_unknown(text: &str, what: &str) -> String {
     if text.trim().is_empty() { format!("unknown {what}") } else { text.to_owned() }
-}
-
-/// The path below site-packages or the standard library's folder; else its last two parts.
-fn within_library(path: &str) -> &str {
-    for folder in ["/site-packages/", "/dist-packages/"] {
-        if let Some(at) = path.rfind(folder) {
-            return &path[at + folder.len()..];
-        }
-    }
-    let standard = path.match_indices("/lib/python3").map(|(at, text)| at + text.len()).last();
-    match standard.and_then(|at| path[at..].split_once('/')) {
-        Some((_, within)) if !within.is_empty() => within,
-        _ => last_parts(path, 2),
-    }
-}
-
-fn last_parts(path: &str, parts: usize) -> &str {
-    let slashes = path.rmatch_indices('/').map(|(at, _)| at);
-    let at = slashes.take(parts).nth(parts.saturating_sub(1));
-    at.map_or(path, |at| &path[at + 1..])
 }
 
 fn shortest_suffixes(profile: &Profile, files: &BTreeSet<StringId>) -> HashMap<StringId, String> {
