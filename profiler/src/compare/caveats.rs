@@ -70,14 +70,18 @@ fn of_class(profile: &Profile, class: CountClass) -> u64 {
 }
 
 fn lengths(before: Named<'_>, after: Named<'_>) -> Option<String> {
-    let (one, other) = (before.profile.trace.duration_ms, after.profile.trace.duration_ms);
+    let traces = (&before.profile.trace, &after.profile.trace);
+    if traces.0.launched && traces.1.launched {
+        // A program's work, and not the time that it took for it, says what it allocates.
+        return None;
+    }
+    let (one, other) = (traces.0.duration_ms, traces.1.duration_ms);
     let longer = one.max(other);
     if one.abs_diff(other) <= longer / 100 * SAME_LENGTH_PERCENT || longer < 1000 {
         return None;
     }
     Some(format!(
-        "{} ran {:.1} s and {} {:.1} s: of a service under load, the longer one has allocated more. A program that does \
-         the same work in both is not concerned.",
+        "{} ran {:.1} s and {} {:.1} s: of a service under load, the longer one has allocated more.",
         before.name,
         one as f64 / 1000.0,
         after.name,

@@ -111,7 +111,7 @@ pub fn judge(mut runs: Runs, config: &Config) -> Verdict {
         judgements.extend(slopes(&runs));
     }
     for judgement in judgements.iter_mut().filter(|judgement| !judgement.passed) {
-        judgement.culprits = culprits(&runs, judgement.subject, judgement.measure);
+        judgement.culprits = culprits(&runs, judgement);
     }
     judgements.sort_by_key(|judgement| (judgement.passed, judgement.subject, judgement.measure));
     Verdict { runs, judgements, notes }
@@ -297,12 +297,15 @@ fn slopes(runs: &Runs) -> Option<Judgement> {
     })
 }
 
-/// The parts that grew most: functions; of a function its paths.
-fn culprits(runs: &Runs, subject: Subject, measure: Measure) -> Vec<Culprit> {
-    // Pages are not known by path here: who allocated most in the same runs is the best hint.
-    let measure = if Measure::OF_PATHS.contains(&measure) { measure } else { Measure::Surviving };
+/// The parts that grew most, or that are largest where a limit is exceeded: functions; of a function its paths.
+fn culprits(runs: &Runs, judgement: &Judgement) -> Vec<Culprit> {
+    let subject = judgement.subject;
+    // Pages are not known by path here: what survives in the same runs is the best hint.
+    let of_paths = Measure::OF_PATHS.contains(&judgement.measure);
+    let measure = if of_paths { judgement.measure } else { Measure::Surviving };
+    let baselines = if matches!(judgement.against, Against::Limit(_)) { &[] } else { runs.baselines.as_slice() };
     let mut paths: BTreeMap<NodeId, (f64, f64)> = BTreeMap::new();
-    for (side, is_after) in [(&runs.baselines, false), (&runs.runs, true)] {
+    for (side, is_after) in [(baselines, false), (runs.runs.as_slice(), true)] {
         for run in side {
             for (node, sums) in run.paths.iter().filter(|(node, _)| runs.is_of(**node, subject)) {
                 let share = sums.get(measure).value as f64 / side.len() as f64;

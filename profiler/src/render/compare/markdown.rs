@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn nothing_has_a_meaning() {
         assert_eq!(escaped("a|b`c` <b> @me"), "a&#124;b&#96;c&#96; &#60;b&#62; &#64;me");
-        assert_eq!(code("x\n\x1b"), "<code>x\\n\\u&#123;1b&#125;</code>");
+        assert_eq!(code("x\n\x1b"), "<code>x&#92;n&#92;u&#123;1b&#125;</code>");
         assert_eq!(xml("a<b>&\"'"), "a&lt;b&gt;&amp;&quot;&#39;");
     }
 }

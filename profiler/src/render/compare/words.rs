@@ -28,7 +28,7 @@ pub(super) fn growth(before: f64, after: f64) -> String {
     let percent = (after - before) / before * 100.0;
     match percent.abs() {
         size if size >= 1000.0 => format!("{:.0} times", after / before),
-        size if size < 0.05 && after != before => format!("{}<0.1 %", if percent < 0.0 { "-" } else { "+" }),
+        size if size < 0.05 && after != before => "less than 0.1 %".to_owned(),
         _ => format!("{percent:+.1} %"),
     }
 }
