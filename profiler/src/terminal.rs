@@ -1,9 +1,10 @@
 //! Printing a report: how wide the terminal is, whether colours are wanted, and readers that have had enough.
 
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 
 use crate::exit::Failure;
-use crate::output::reason;
+use crate::output::{reason, sudo_owner, write_atomically};
 use crate::render::{self, Options};
 
 /// Where a report is printed.
@@ -33,6 +34,24 @@ pub fn options(stream: Stream) -> Options {
 /// How to render into a file.
 pub fn options_of_file() -> Options {
     Options { colour: false, width: render::DEFAULT_WIDTH, ..Options::default() }
+}
+
+/// How to render for a file, or where none is given for standard output.
+pub fn options_for(output: Option<&Path>) -> Options {
+    output.map_or_else(|| options(Stream::Output), |_| options_of_file())
+}
+
+/// Writes a report to a file of the caller's, or where none is given prints it.
+///
+/// # Errors
+/// The file or standard output cannot be written.
+pub fn put(output: Option<&Path>, text: &str) -> Result<(), Failure> {
+    match output {
+        Some(path) => {
+            write_atomically(path, sudo_owner(), |out| out.write_all(text.as_bytes())).map_err(Failure::usage)
+        }
+        None => print(Stream::Output, text),
+    }
 }
 
 /// Prints. A reader that had enough (`| head`) is no failure.

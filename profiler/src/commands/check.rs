@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::diff::read;
+use super::diff::{read, side};
 use crate::compare::budget::{self, Budget, Config, Target};
 use crate::compare::caveats::{self, Named};
-use crate::compare::diff::{self, Side};
+use crate::compare::diff;
 use crate::compare::gate::{self, Verdict};
 use crate::compare::measure::{Measure, Scope, Tolerance};
 use crate::compare::sums::Runs;
 use crate::exit::{Exit, Failure};
-use crate::output::{sudo_owner, write_atomically};
 use crate::profile::Profile;
 use crate::render::compare::{self, CheckFormat, Checked, Compared, DiffFormat};
 use crate::render::{Ledger, Options, Value};
@@ -89,13 +88,13 @@ Budgets in pyalloc.toml:
   peak = \"64 MiB\"                    # also allocated, surviving; of all processes rss_peak and slope (an hour) too
   growth = \"5 %\"                     # over the baseline
 
-Exit codes: 0 within limits, 1 over a limit, 2 wrong usage or a file that is no profile. docs/ci.md says more.";
+Exit codes: 0 within limits, 1 over a limit, 2 wrong usage or a file that is no profile.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum FormatArg {
     /// For people
     Text,
-    /// For programs; see docs/compare-json.md
+    /// For programs
     Json,
     /// For a comment on a change
     Markdown,
@@ -183,7 +182,6 @@ fn profiles(paths: &[PathBuf]) -> Result<Vec<Profile>, Failure> {
 }
 
 fn caveats(args: &CheckArgs, runs: &[Profile], baselines: &[Profile]) -> Vec<String> {
-    let names = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
     let (run_names, baseline_names) = (names(&args.runs), names(&args.baseline));
     let run = |at: usize| Named { name: &run_names[at], profile: &runs[at] };
     let baseline = |at: usize| Named { name: &baseline_names[at], profile: &baselines[at] };
@@ -203,7 +201,6 @@ fn write_all(
     baselines: &[Profile],
     root: Option<&str>,
 ) -> Result<(), Failure> {
-    let names = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let checked = Checked { runs: names(&args.runs), baselines: names(&args.baseline), version };
     let of_file = Options { top: usize::from(args.top), ..terminal::options_of_file() };
@@ -213,18 +210,18 @@ fn write_all(
         [(&args.junit, CheckFormat::Junit), (&args.sarif, CheckFormat::Sarif), (&args.markdown, CheckFormat::Markdown)];
     for (path, format) in files {
         if let Some(path) = path {
-            write(path, &rendered(format, &of_file)?)?;
+            terminal::put(Some(path), &rendered(format, &of_file)?)?;
         }
     }
     if let (Some(path), Some(before), Some(after)) = (&args.flamegraph, baselines.first(), runs.first()) {
-        write(path, &picture(verdict, before, after, &checked, root)?)?;
+        terminal::put(Some(path), &picture(verdict, before, after, &checked, root)?)?;
     }
     let of_stream = Options { top: usize::from(args.top), ..terminal::options(Stream::Output) };
     terminal::print(Stream::Output, &rendered(args.format.into(), &of_stream)?)
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    write_atomically(path, sudo_owner(), |out| out.write_all(text.as_bytes())).map_err(Failure::usage)
+fn names(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
 }
 
 /// By the number of the first finding that paths have; else by what was allocated.
@@ -244,12 +241,9 @@ fn picture(
     let ledger = Ledger::Heap;
     let [before_name, after_name] =
         [&checked.baselines, &checked.runs].map(|names| names.first().map_or("", String::as_str));
-    let side = |name, profile| -> Result<Side<'_>, Failure> {
-        let weights = compare::weights(profile, ledger, value).map_err(Failure::usage)?;
-        Ok(Side { named: Named { name, profile }, weights })
-    };
     let options = diff::Options { root, ..diff::Options::default() };
-    let diff = diff::diff(&side(before_name, before)?, &side(after_name, after)?, &options);
+    let diff =
+        diff::diff(&side(before, before_name, ledger, value)?, &side(after, after_name, ledger, value)?, &options);
     let compared = Compared { before: before_name, after: after_name, ledger, value };
     compare::diff(&diff, &compared, DiffFormat::Flamegraph, &Options::default()).map_err(Failure::usage)
 }

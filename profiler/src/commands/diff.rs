@@ -8,11 +8,10 @@ use super::report::{LedgerArg, ValueArg};
 use crate::compare::caveats::Named;
 use crate::compare::diff::{self, Side};
 use crate::exit::{Exit, Failure};
-use crate::output::{sudo_owner, write_atomically};
 use crate::profile::{Profile, file};
 use crate::render::compare::{self, Compared, DiffFormat};
 use crate::render::{Ledger, Options, Value};
-use crate::terminal::{self, Stream};
+use crate::terminal;
 
 /// Show what changed between two profiles, by function and by call path
 #[derive(Args, Debug)]
@@ -67,7 +66,7 @@ enum FormatArg {
     Text,
     /// One page that needs no network
     Html,
-    /// For programs; see docs/compare-json.md
+    /// For programs
     Json,
     /// For a comment on a change
     Markdown,
@@ -99,13 +98,10 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let options = diff::Options { by_line: args.by == By::Line, per_second: args.per_second, root: root.as_deref() };
     let diff = diff::diff(&side(before, &names[0])?, &side(after, &names[1])?, &options);
     let compared = Compared { before: &names[0], after: &names[1], ledger, value };
-    let of_stream = match args.output {
-        Some(_) => terminal::options_of_file(),
-        None => terminal::options(Stream::Output),
-    };
-    let options = Options { top: usize::from(args.top), ..of_stream };
+    let options = Options { top: usize::from(args.top), ..terminal::options_for(args.output.as_deref()) };
     let text = compare::diff(&diff, &compared, args.format.into(), &options).map_err(Failure::usage)?;
-    write(args.output.as_deref(), &text)
+    terminal::put(args.output.as_deref(), &text)?;
+    Ok(Exit::Fine)
 }
 
 /// Reads a profile.
@@ -113,7 +109,8 @@ pub(super) fn read(path: &Path) -> Result<Profile, Failure> {
     file::read(path).map_err(Failure::usage)
 }
 
-fn side<'p>(profile: &'p Profile, name: &'p str, ledger: Ledger, value: Value) -> Result<Side<'p>, Failure> {
+/// The number of each call path of a profile that has the ledger.
+pub(super) fn side<'p>(profile: &'p Profile, name: &'p str, ledger: Ledger, value: Value) -> Result<Side<'p>, Failure> {
     let missing = match ledger {
         Ledger::Heap => profile.trace.without_heap,
         Ledger::Resident => profile.resident.is_empty(),
@@ -127,16 +124,6 @@ fn side<'p>(profile: &'p Profile, name: &'p str, ledger: Ledger, value: Value) -
     }
     let weights = compare::weights(profile, ledger, value).map_err(Failure::usage)?;
     Ok(Side { named: Named { name, profile }, weights })
-}
-
-fn write(output: Option<&Path>, text: &str) -> Result<Exit, Failure> {
-    match output {
-        Some(path) => {
-            write_atomically(path, sudo_owner(), |out| out.write_all(text.as_bytes())).map_err(Failure::usage)?;
-        }
-        None => terminal::print(Stream::Output, text)?,
-    }
-    Ok(Exit::Fine)
 }
 
 impl From<FormatArg> for DiffFormat {

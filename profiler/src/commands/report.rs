@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::exit::{Exit, Failure};
-use crate::output::{sudo_owner, write_atomically};
 use crate::profile::file;
 use crate::render::{self, Format, Ledger, Options, Value};
-use crate::terminal::{self, Stream};
+use crate::terminal;
 
 /// Render a profile that `pyalloc trace` wrote.
 #[derive(Args, Debug)]
@@ -104,27 +103,18 @@ pub(super) enum ValueArg {
 pub fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     let profile = file::read(&args.file).map_err(Failure::usage)?;
     let text = render::render(&profile, args.format.into(), &options(args)).map_err(Failure::usage)?;
-    match &args.output {
-        Some(path) => {
-            write_atomically(path, sudo_owner(), |out| out.write_all(text.as_bytes())).map_err(Failure::usage)?;
-        }
-        None => terminal::print(Stream::Output, &text)?,
-    }
+    terminal::put(args.output.as_deref(), &text)?;
     Ok(Exit::Fine)
 }
 
 fn options(args: &ReportArgs) -> Options {
-    let of_stream = match args.output {
-        Some(_) => terminal::options_of_file(),
-        None => terminal::options(Stream::Output),
-    };
     Options {
         ledger: args.ledger.map(Ledger::from),
         value: args.value.map(Value::from),
         top: usize::from(args.top.unwrap_or(if args.per_process { 5 } else { 10 })),
         process: args.process,
         per_process: args.per_process,
-        ..of_stream
+        ..terminal::options_for(args.output.as_deref())
     }
 }
 

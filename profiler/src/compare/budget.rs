@@ -57,7 +57,7 @@ impl Config {
             (Scope::Function, file.tolerance.function),
         ] {
             for (word, allowed) in table {
-                let measure = measure(&word).ok_or_else(|| format!("{name}: {}", unknown(&word)))?;
+                let measure = Measure::of_name(&word).ok_or_else(|| format!("{name}: {}", unknown(&word)))?;
                 let tolerance = allowed.over(measure.tolerance(scope)).map_err(|why| format!("{name}: {why}"))?;
                 config.tolerances.insert((scope, measure), tolerance);
             }
@@ -175,10 +175,6 @@ impl Size {
             Self::Text(text) => size(&text),
         }
     }
-}
-
-fn measure(word: &str) -> Option<Measure> {
-    Measure::of_name(word)
 }
 
 fn unknown(word: &str) -> String {

@@ -7,7 +7,7 @@ use super::Amount;
 use super::caveats::{self, Named};
 use super::merged::{CodeId, Grain, Merged, NodeId, Placed};
 use super::places::Places;
-use crate::profile::{FrameKind, Profile, StackId};
+use crate::profile::{Profile, StackId};
 
 /// A call path's number in one process.
 #[derive(Clone, Copy, Debug)]
@@ -218,7 +218,7 @@ pub struct Lines {
 impl Lines {
     /// Adds a path's number to the line that names it.
     pub fn add(&mut self, profile: &Profile, placed: &Placed, stack: StackId, value: u64, is_after: bool) {
-        let Some(id) = named_frame(profile, stack) else { return };
+        let Some(id) = profile.naming_frame(stack) else { return };
         let (Some(&code), Some(frame)) = (placed.codes.get(id as usize), profile.frame(id)) else { return };
         let sums = self.by_code.entry(code).or_default().entry(frame.line).or_default();
         let sum = if is_after { &mut sums.0 } else { &mut sums.1 };
@@ -232,17 +232,11 @@ impl Lines {
     }
 }
 
-/// The frame that names a path; see [`Merged::named`].
-fn named_frame(profile: &Profile, stack: StackId) -> Option<u32> {
-    let of = |kind| profile.frame_ids(stack).find(|id| profile.frame(*id).is_some_and(|frame| frame.kind == kind));
-    of(FrameKind::Own).or_else(|| of(FrameKind::Package)).or_else(|| profile.frame_ids(stack).next())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Trace;
     use crate::profile::builder::{ProfileBuilder, Readings};
+    use crate::profile::{FrameKind, Trace};
 
     fn profile(functions: &[(&str, u32)]) -> (Profile, Vec<StackId>) {
         let mut builder = ProfileBuilder::new();

@@ -72,8 +72,8 @@ impl Measure {
         }
     }
 
-    /// What is allowed where one run is held against one baseline. Measured on runs of the same code; `docs/ci.md` has
-    /// the numbers.
+    /// What is allowed where one run is held against one baseline. Chosen, not measured yet on repeated runs of the same
+    /// code.
     pub const fn tolerance(self, scope: Scope) -> Tolerance {
         let (percent, floor) = match (scope, self) {
             (Scope::Whole, Self::Allocated) => (1.0, 512 * KIB),

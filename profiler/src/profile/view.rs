@@ -1,6 +1,6 @@
 //! Reading a profile: texts, frames of a stack, totals. Nothing here panics, whatever the ids are.
 
-use super::{BlockRow, Frame, FrameId, MappingOrigin, MappingRow, PoolRow, Profile, StackId, StringId};
+use super::{BlockRow, Frame, FrameId, FrameKind, MappingOrigin, MappingRow, PoolRow, Profile, StackId, StringId};
 
 /// Sums over the heap ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +101,12 @@ impl Profile {
     /// The innermost frame.
     pub fn leaf(&self, stack: StackId) -> Option<&Frame> {
         self.frames_of(stack).next()
+    }
+
+    /// The frame that names a path: the innermost own one, else the innermost of a package, else the innermost.
+    pub fn naming_frame(&self, stack: StackId) -> Option<FrameId> {
+        let innermost = |kind| self.frame_ids(stack).find(|id| self.frame(*id).is_some_and(|frame| frame.kind == kind));
+        innermost(FrameKind::Own).or_else(|| innermost(FrameKind::Package)).or_else(|| self.frame_ids(stack).next())
     }
 
     /// Sums over the heap ledger, over all processes.

@@ -31,7 +31,7 @@ impl<'p> Chain<'p> {
     /// `-> 2 frames of json -> json/decoder.py:355 raw_decode <- app.py:40 handler <- 4 frames of flask`
     pub(super) fn pieces(&self, names: &Names<'_>) -> Vec<Piece> {
         let mut pieces = self.call_pieces(names);
-        pieces.extend(shortened(links(&self.callers, names)).into_iter().map(|link| link.piece("<-")));
+        pieces.extend(shortened(links(&self.callers, names), Link::left_out).into_iter().map(|link| link.piece("<-")));
         pieces
     }
 
@@ -40,7 +40,7 @@ impl<'p> Chain<'p> {
         let Some((last, through)) = self.calls.split_last() else {
             return Vec::new();
         };
-        let mut links = shortened(links(through, names));
+        let mut links = shortened(links(through, names), Link::left_out);
         links.push(Link { text: names.code(last), library: last.kind != FrameKind::Own });
         links.into_iter().map(|link| link.piece("->")).collect()
     }
@@ -52,6 +52,10 @@ struct Link {
 }
 
 impl Link {
+    fn left_out(text: String) -> Self {
+        Self { text, library: true }
+    }
+
     fn piece(self, arrow: &str) -> Piece {
         Piece { text: format!("{arrow} {}", self.text), dim: self.library }
     }
@@ -77,12 +81,12 @@ fn link(run: &[&Frame], names: &Names<'_>) -> Link {
 }
 
 /// Leaves out the middle of a long chain: both ends say more.
-fn shortened(mut links: Vec<Link>) -> Vec<Link> {
+pub(super) fn shortened<T>(mut links: Vec<T>, left_out: impl FnOnce(String) -> T) -> Vec<T> {
     if links.len() > MOST_LINKS {
         let tail = links.split_off(links.len() - 1);
-        let left_out = links.len() - (MOST_LINKS - 2);
+        let steps = links.len() - (MOST_LINKS - 2);
         links.truncate(MOST_LINKS - 2);
-        links.push(Link { text: format!("{left_out} more steps"), library: true });
+        links.push(left_out(format!("{steps} more steps")));
         links.extend(tail);
     }
     links

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::select::Row;
-use crate::profile::{Frame, FrameId, FrameKind, Profile, StackId, StringId};
+use crate::profile::{FrameId, Profile, StackId, StringId};
 
 /// All call paths that have the same innermost line of own code.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Group {
 pub(super) fn by_line(profile: &Profile, rows: &[Row]) -> Vec<Group> {
     let mut groups: HashMap<Option<(StringId, StringId, u32)>, Group> = HashMap::new();
     for row in rows {
-        let frame = recognized(profile, row.stack);
+        let frame = profile.naming_frame(row.stack);
         let key = frame.and_then(|frame| profile.frame(frame)).map(|frame| (frame.file, frame.function, frame.line));
         groups.entry(key).or_insert_with(|| Group::empty(frame)).add(row);
     }
@@ -37,13 +37,6 @@ pub(super) fn by_line(profile: &Profile, rows: &[Row]) -> Vec<Group> {
     // The stack breaks ties, so that the same profile gives the same order.
     groups.sort_by_key(|group| (std::cmp::Reverse(group.value), group.paths.keys().next().copied()));
     groups
-}
-
-/// The frame that names a path: the innermost own one, else the innermost of a package, else the innermost.
-pub(super) fn recognized(profile: &Profile, stack: StackId) -> Option<FrameId> {
-    let kind = |id: &FrameId| profile.frame(*id).map(|frame: &Frame| frame.kind);
-    let innermost = |wanted| profile.frame_ids(stack).find(|id| kind(id) == Some(wanted));
-    innermost(FrameKind::Own).or_else(|| innermost(FrameKind::Package)).or_else(|| profile.frame_ids(stack).next())
 }
 
 impl Group {

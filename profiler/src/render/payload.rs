@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::group::recognized;
 use super::path::{NAME_COLUMNS, Names};
 use crate::profile::tree::counted;
 use crate::profile::{BlockRow, Frame, FrameId, FrameKind, Profile, StackId};
@@ -44,7 +43,7 @@ pub(super) fn payloads(profile: &Profile) -> Vec<Payload> {
     let counts = |row: &BlockRow| counted.get(row.process as usize).copied().unwrap_or(true);
     let mut places: HashMap<_, Payload> = HashMap::new();
     for row in &profile.blocks {
-        let frame = recognized(profile, row.stack);
+        let frame = profile.naming_frame(row.stack);
         let label = labels.of(profile, row.stack);
         let line = frame.and_then(|id| profile.frame(id)).map(|frame| (frame.file, frame.function, frame.line));
         places.entry((line, label)).or_insert_with(|| Payload::new(frame, label, row.stack)).add(row, counts(row));

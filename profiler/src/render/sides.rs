@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::Value;
-use super::group::{Group, recognized};
+use super::group::Group;
 use crate::profile::{FrameId, Profile, ResidentKind, ResidentRow, StackId};
 
 /// What a path's resident bytes are on their other side.
@@ -38,7 +38,7 @@ impl Sides {
     fn add(&mut self, profile: &Profile, row: &ResidentRow, other: Option<StackId>) {
         self.total = self.total.saturating_add(row.inuse_space);
         let sum = match other {
-            Some(stack) => self.code.entry(recognized(profile, stack)).or_default(),
+            Some(stack) => self.code.entry(profile.naming_frame(stack)).or_default(),
             None => self.nobody.entry(row.kind).or_default(),
         };
         *sum = sum.saturating_add(row.inuse_space);

@@ -3,10 +3,8 @@
 use super::names;
 use crate::compare::merged::{Code, CodeId, Merged, NodeId};
 use crate::profile::FrameKind;
+use crate::render::chain::shortened;
 use crate::render::page::Piece;
-
-/// Most links shown; the middle of a longer chain is counted.
-const MOST_LINKS: usize = 7;
 
 /// `-> 2 frames of json <- app.py cart <- 3 frames of flask`.
 pub(super) fn pieces(merged: &Merged, path: NodeId, named: Option<CodeId>) -> Vec<Piece> {
@@ -43,13 +41,6 @@ fn links(arrow: &str, codes: &[&Code]) -> Vec<Piece> {
         };
         Piece { text: format!("{arrow} {text}"), dim: library }
     };
-    let mut links: Vec<Piece> = codes.chunk_by(|one, other| same(one, other)).map(link).collect();
-    if links.len() > MOST_LINKS {
-        let last = links.split_off(links.len() - 1);
-        let left_out = links.len() - (MOST_LINKS - 2);
-        links.truncate(MOST_LINKS - 2);
-        links.push(Piece { text: format!("{arrow} {left_out} more steps"), dim: true });
-        links.extend(last);
-    }
-    links
+    let links = codes.chunk_by(|one, other| same(one, other)).map(link).collect();
+    shortened(links, |steps| Piece { text: format!("{arrow} {steps}"), dim: true })
 }

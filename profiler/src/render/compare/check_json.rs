@@ -1,4 +1,4 @@
-//! What a gate says, for programs; `docs/compare-json.md`.
+//! What a gate says, for programs.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! A difference for programs; `docs/compare-json.md`.
+//! A difference for programs.
 
 use serde::Serialize;
 

@@ -28,7 +28,7 @@ pub enum DiffFormat {
     Text,
     /// One page that needs no network.
     Html,
-    /// For programs; `docs/compare-json.md`.
+    /// For programs.
     Json,
     /// For a comment on a change.
     Markdown,
@@ -43,7 +43,7 @@ pub enum DiffFormat {
 pub enum CheckFormat {
     /// For people.
     Text,
-    /// For programs; `docs/compare-json.md`.
+    /// For programs.
     Json,
     /// For a comment on a change, and for the summary of a job.
     Markdown,

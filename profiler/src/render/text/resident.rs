@@ -7,7 +7,6 @@ use super::allocators;
 use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::{FrameId, Profile, UnsharedCause};
 use crate::render::Options;
-use crate::render::group::recognized;
 use crate::render::page::Page;
 use crate::render::path::Names;
 use crate::render::units::{bytes, counted, share};
@@ -119,7 +118,7 @@ fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
     ));
     let mut by_line: BTreeMap<Option<FrameId>, u64> = BTreeMap::new();
     for row in &profile.unshared {
-        let sum = by_line.entry(recognized(profile, row.stack)).or_default();
+        let sum = by_line.entry(profile.naming_frame(row.stack)).or_default();
         *sum = sum.saturating_add(row.space);
     }
     let mut by_line: Vec<(Option<FrameId>, u64)> = by_line.into_iter().collect();
