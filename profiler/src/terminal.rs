@@ -45,12 +45,12 @@ pub fn options_for(output: Option<&Path>) -> Options {
 ///
 /// # Errors
 /// The file or standard output cannot be written.
-pub fn put(output: Option<&Path>, text: &str) -> Result<(), Failure> {
+pub fn put(output: Option<&Path>, document: impl AsRef<[u8]>) -> Result<(), Failure> {
     match output {
         Some(path) => {
-            write_atomically(path, sudo_owner(), |out| out.write_all(text.as_bytes())).map_err(Failure::usage)
+            write_atomically(path, sudo_owner(), |out| out.write_all(document.as_ref())).map_err(Failure::usage)
         }
-        None => print(Stream::Output, text),
+        None => print_bytes(Stream::Output, document.as_ref()),
     }
 }
 
@@ -59,9 +59,14 @@ pub fn put(output: Option<&Path>, text: &str) -> Result<(), Failure> {
 /// # Errors
 /// The stream cannot be written, for instance because the disk behind it is full.
 pub fn print(stream: Stream, text: &str) -> Result<(), Failure> {
+    print_bytes(stream, text.as_bytes())
+}
+
+/// As [`print`], for what need not be text.
+fn print_bytes(stream: Stream, bytes: &[u8]) -> Result<(), Failure> {
     let written = match stream {
-        Stream::Output => write(&mut io::stdout().lock(), text),
-        Stream::Error => write(&mut io::stderr().lock(), text),
+        Stream::Output => write(&mut io::stdout().lock(), bytes),
+        Stream::Error => write(&mut io::stderr().lock(), bytes),
     };
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -71,8 +76,8 @@ pub fn print(stream: Stream, text: &str) -> Result<(), Failure> {
     }
 }
 
-fn write(out: &mut dyn io::Write, text: &str) -> io::Result<()> {
-    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+fn write(out: &mut dyn io::Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(bytes).and_then(|()| out.flush())
 }
 
 fn columns(of: impl std::os::fd::AsFd) -> usize {

@@ -63,8 +63,14 @@ fn text(path: &Path) -> &str {
 #[test]
 fn each_format_goes_to_stdout_or_to_a_file() {
     let (folder, profile) = folder_with_profile();
-    let starts =
-        [("text", "Process 7"), ("flamegraph", "<?xml"), ("folded", "remember (app.py:21) 4096"), ("json", "{")];
+    let starts = [
+        ("text", "Process 7"),
+        ("flamegraph", "<?xml"),
+        ("folded", "remember (app.py:21) 4096"),
+        ("json", "{"),
+        ("html", "<!doctype html>"),
+        ("speedscope", "{\"$schema\""),
+    ];
     for (format, start) in starts {
         let printed = output(&[text(&profile), "--format", format]);
         assert!(printed.starts_with(start), "{printed}");
@@ -136,4 +142,37 @@ fn a_reader_that_had_enough_is_no_failure() {
     let child = std::process::Command::new(program).arg("report").arg(profile).stdout(writer).output().unwrap();
     assert_eq!(child.status.code(), Some(0));
     assert!(child.stderr.is_empty());
+}
+
+#[test]
+fn pprof_is_gzip_on_a_pipe_and_in_a_file() {
+    let (folder, profile) = folder_with_profile();
+    let assert = report(&[text(&profile), "--format", "pprof"]).assert().success();
+    let piped = assert.get_output().stdout.clone();
+    assert_eq!(piped[..2], [0x1f, 0x8b]);
+    let out = folder.path().join("a.pb.gz");
+    assert_eq!(output(&[text(&profile), "--format", "pprof", "-o", text(&out)]), "");
+    assert_eq!(std::fs::read(&out).unwrap(), piped);
+}
+
+#[test]
+fn filters_choose_a_part_and_say_so() {
+    let (_folder, profile) = folder_with_profile();
+    let focus = output(&[text(&profile), "--focus", "remember .*app[.]py:21$"]);
+    assert!(focus.contains("app.py:21 remember") && focus.contains("shows only call paths with a frame"), "{focus}");
+    let ignored = report(&[text(&profile), "--ignore", "remember", "--format", "folded"]).assert().success().stdout("");
+    let said = String::from_utf8(ignored.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("without a frame that matches remember"), "{said}");
+    assert_eq!(output(&[text(&profile), "--by", "module", "--format", "folded"]), "app (module) 4096\n");
+}
+
+#[test]
+fn filters_that_cannot_be_are_refused() {
+    let (_folder, profile) = folder_with_profile();
+    let file = text(&profile);
+    check_refused(&[file, "--since", "1m"], "nothing is between 60.0 s and 0 ms");
+    check_refused(&[file, "--since", "soon"], "invalid value 'soon' for '--since <TIME>'");
+    check_refused(&[file, "--focus", "("], "invalid value '(' for '--focus <REGEX>'");
+    check_refused(&[file, "--by", "thread"], "which thread allocated is not recorded");
+    check_refused(&[file, "--by", "type"], "no objects by type");
 }

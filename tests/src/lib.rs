@@ -1,5 +1,6 @@
 //! What the live tests share: starting workloads, running pyalloc, comparing what both say.
 
+pub mod browser;
 pub mod code;
 pub mod container;
 pub mod demo_service;
@@ -7,6 +8,7 @@ pub mod doomed;
 pub mod guard;
 pub mod interpreters;
 pub mod lookup;
+pub mod sample;
 pub mod skip;
 pub mod source;
 pub mod tracer;

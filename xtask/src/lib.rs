@@ -6,4 +6,5 @@ pub mod cgroup;
 pub mod ebpf;
 pub mod privilege;
 pub mod python;
+pub mod readers;
 pub mod servers;

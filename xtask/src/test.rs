@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use xtask::ebpf::workspace_root;
 use xtask::privilege::Privilege;
+use xtask::readers::Readers;
 use xtask::servers::{self, Redis};
 use xtask::{binary, python};
 
@@ -26,6 +27,9 @@ pub fn run() -> Result<()> {
     interpreters::fetch_packages(false);
     prepare_interpreters();
     prepare_servers();
+    if let Err(error) = Readers::ensure() {
+        println!("without readers of formats that are not ours: {error:#}");
+    }
     binary::build()?;
     let mut sums = unit_tests()?;
     sums.add(live_tests()?);

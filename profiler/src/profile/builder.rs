@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::evidence::Evidence;
+#[cfg(test)]
+use super::path_timeline::PathSeries;
+use super::path_timeline::PathTimeline;
 use super::quality::Quality;
 use super::{
     BlockRow, Frame, FrameId, FrameKind, MAX_DEPTH, MappingRow, PoolRow, Process, Profile, ResidentRow, StackId,
@@ -43,6 +46,7 @@ pub struct Readings {
     pub resident: Vec<ResidentRow>,
     pub unshared: Vec<UnsharedRow>,
     pub timeline: Vec<TimelinePoint>,
+    pub path_timeline: PathTimeline,
     pub evidence: Evidence,
     pub quality: Quality,
 }
@@ -130,8 +134,8 @@ impl ProfileBuilder {
 
     /// Replaces everything but the interned tables, and hands out the profile as it now is, without copying it.
     pub fn snapshot(&mut self, readings: Readings) -> &Profile {
-        let Readings { trace, processes, blocks, pools, mappings, resident, unshared, timeline, evidence, quality } =
-            readings;
+        let Readings { trace, processes, blocks, pools, mappings, resident, unshared, .. } = readings;
+        let Readings { timeline, path_timeline, evidence, quality, .. } = readings;
         let profile = &mut self.profile;
         profile.trace = trace;
         profile.processes = processes;
@@ -141,6 +145,7 @@ impl ProfileBuilder {
         profile.resident = resident;
         profile.unshared = unshared;
         profile.timeline = timeline;
+        profile.path_timeline = path_timeline;
         profile.evidence = evidence;
         profile.quality = quality;
         profile
@@ -196,6 +201,10 @@ pub(crate) fn sample() -> Profile {
         resident: vec![ResidentRow { stack, allocated_by: Some(stack), inuse_space: 4096, ..ResidentRow::default() }],
         unshared: vec![UnsharedRow { stack, space: 4096, ..UnsharedRow::default() }],
         timeline: vec![TimelinePoint::default()],
+        path_timeline: PathTimeline {
+            at_ms: vec![0, 500],
+            paths: vec![PathSeries { process: 0, stack, first: 1, live: vec![600], allocated: vec![600] }],
+        },
         ..Readings::default()
     };
     builder.snapshot(readings);

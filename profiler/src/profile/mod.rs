@@ -10,6 +10,7 @@ pub mod builder;
 pub mod evidence;
 pub mod file;
 pub mod objects;
+pub mod path_timeline;
 pub mod place;
 pub mod quality;
 pub mod reconcile;
@@ -67,11 +68,17 @@ pub struct Profile {
     /// Memory over time; bounded: neighbours are merged when it grows over [`TIMELINE_POINTS`].
     #[serde(deserialize_with = "bounds::vec::<_, _, PROCESSES>")]
     pub timeline: Vec<TimelinePoint>,
+    /// The biggest call paths over time; empty in profiles from before they were followed.
+    #[serde(default)]
+    pub path_timeline: path_timeline::PathTimeline,
     /// What a diagnosis looks at beside the ledgers; empty where none was asked for.
     #[serde(default)]
     pub evidence: evidence::Evidence,
     /// What was lost, unknown or estimated, and what the trace cost.
     pub quality: quality::Quality,
+    /// What a filter has left out of this profile, in sentences; never in a file.
+    #[serde(skip)]
+    pub left_out: Vec<String>,
 }
 
 /// Most points in a timeline.

@@ -7,7 +7,8 @@ pub(super) fn validate(profile: &Profile) -> Result<(), String> {
     check_frames(profile)?;
     check_stacks(profile)?;
     check_processes(profile)?;
-    check_rows(profile)
+    check_rows(profile)?;
+    check_series(profile)
 }
 
 /// A circle of parents is no error: [`super::tree`] cuts it.
@@ -17,6 +18,21 @@ fn check_processes(profile: &Profile) -> Result<(), String> {
         Some(row) => Err(format!("process {row} names a parent that is not there")),
         None => Ok(()),
     }
+}
+
+fn check_series(profile: &Profile) -> Result<(), String> {
+    let moments = profile.path_timeline.at_ms.len();
+    let complain = |row: usize, what: &str| Err(format!("path series {row} {what}"));
+    for (row, series) in profile.path_timeline.paths.iter().enumerate() {
+        if series.process as usize >= profile.processes.len() || series.stack as usize >= profile.stacks.len() {
+            return complain(row, "names a process or a stack that is not there");
+        }
+        let end = (series.first as usize).saturating_add(series.live.len());
+        if end > moments || series.live.len() != series.allocated.len() {
+            return complain(row, "does not fit its moments");
+        }
+    }
+    Ok(())
 }
 
 fn check_frames(profile: &Profile) -> Result<(), String> {
@@ -108,6 +124,9 @@ mod tests {
         check(|p| p.resident[0].stack = 99, "resident row 0 names a process or a stack that is not there");
         check(|p| p.resident[0].allocated_by = Some(99), "resident row 0 names a process or a stack that is not there");
         check(|p| p.unshared[0].process = 1, "unshared row 0 names a process or a stack that is not there");
+        check(|p| p.path_timeline.paths[0].stack = 99, "path series 0 names a process or a stack that is not there");
+        check(|p| p.path_timeline.paths[0].first = 2, "path series 0 does not fit its moments");
+        check(|p| p.path_timeline.paths[0].allocated.clear(), "path series 0 does not fit its moments");
         check(|p| p.timeline[0].process = 7, "timeline point 0 names a process or a stack that is not there");
     }
 

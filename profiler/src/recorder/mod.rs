@@ -25,6 +25,7 @@ use crate::ledger::resident::Owner;
 use crate::process::{Pid, maps, pagemap};
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::evidence::Evidence;
+use crate::profile::path_timeline::PathFollower;
 use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
 use crate::profile::{End, Profile, TimelinePoint, Trace};
@@ -45,6 +46,7 @@ pub struct Recorder {
     stacks: Stacks,
     builder: ProfileBuilder,
     timeline: Timeline,
+    paths: PathFollower,
     evidence: Evidence,
     quality: Quality,
     limits: Limits,
@@ -87,6 +89,7 @@ impl Recorder {
             stacks: Stacks::default(),
             builder: ProfileBuilder::new(),
             timeline: Timeline::default(),
+            paths: PathFollower::default(),
             evidence: Evidence::default(),
             quality: Quality::default(),
             limits: Limits::new(),
@@ -296,6 +299,11 @@ impl Recorder {
             progress.processes += 1;
         }
         self.limits.read();
+        if self.paths.is_due() {
+            let mut paths = std::mem::take(&mut self.paths);
+            paths.push(at_ms, self.path_readings(&sums));
+            self.paths = paths;
+        }
         Ok(progress)
     }
 
@@ -366,6 +374,7 @@ impl Recorder {
             resident,
             unshared,
             timeline: self.timeline.points().to_vec(),
+            path_timeline: self.paths.finish(self.elapsed_ms(), self.path_readings(&sums)),
             evidence: self.evidence.clone(),
             quality: self.quality_now(kernel, &counters),
         };

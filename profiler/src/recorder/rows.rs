@@ -6,6 +6,7 @@ use profiler_common::ledger::StackSums;
 
 use super::Recorder;
 use crate::ledger::resident::Owner;
+use crate::profile::path_timeline::PathReading;
 use crate::profile::{BlockRow, MappingRow, PoolRow, ResidentRow, UnsharedRow};
 
 /// In place of a call path for pages that came without a fault.
@@ -44,6 +45,16 @@ impl Recorder {
             });
         }
         (rows, opened)
+    }
+
+    /// What the call paths have that are named already, of the processes whose sums are still there.
+    pub(super) fn path_readings(&self, sums: &[(u64, StackSums)]) -> impl Iterator<Item = PathReading> {
+        sums.iter().filter(|(_, sums)| sums.alloc_space > 0).filter_map(|(key, sums)| {
+            let process = self.index(sums.slot)?;
+            self.processes.get(process as usize).filter(|process| !process.settled)?;
+            let live = sums.alloc_space.saturating_sub(sums.free_space);
+            Some(PathReading { process, stack: self.stacks.known(*key)?, live, allocated: sums.alloc_space })
+        })
     }
 
     pub(super) fn pool_rows(&mut self, opened: &HashMap<(u32, u64), u64>) -> Vec<PoolRow> {

@@ -87,6 +87,11 @@ impl Stacks {
         }
     }
 
+    /// The id of a stack whose record has come and is named.
+    pub fn known(&self, key: u64) -> Option<StackId> {
+        self.ids.get(&key).copied()
+    }
+
     /// The id of a stack; a marker's for one whose record was lost or is not here yet.
     pub fn id(&self, key: u64, builder: &mut ProfileBuilder) -> StackId {
         match self.ids.get(&key) {

@@ -5,11 +5,13 @@ use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap};
 use inferno::flamegraph::{self, TextTruncateDirection};
 
 use super::folded::Folded;
-use super::{Options, RenderError, program, units};
+use super::{Options, RenderError, program, sanitize, units};
 use crate::profile::{FrameKind, Profile};
 
 /// Longest name of a function or file, in columns.
 const NAME_COLUMNS: usize = 80;
+/// Longest note of what is left out, in columns.
+const NOTE_COLUMNS: usize = 120;
 /// Frames narrower than this share of the whole, in percent, are left out: on a screen they have no width.
 const MIN_WIDTH_PERCENT: f64 = 0.05;
 /// inferno adds numbers up in 64 bits; larger sums are scaled down to this and back in the titles.
@@ -26,7 +28,7 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
     let mut colours = colours(&folded);
     let mut drawing = flamegraph::Options::default();
     drawing.title = title(profile, options);
-    drawing.subtitle = Some(LEGEND.to_owned());
+    drawing.subtitle = Some(subtitle(profile));
     drawing.count_name = if value.is_space() { "bytes" } else { "objects" }.to_owned();
     drawing.name_type = "Code:".to_owned();
     drawing.min_width = MIN_WIDTH_PERCENT;
@@ -40,6 +42,16 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
     let refused = |error: &dyn std::fmt::Display| RenderError::Flamegraph(error.to_string());
     flamegraph::from_lines(&mut drawing, lines.iter().map(String::as_str), &mut svg).map_err(|e| refused(&e))?;
     String::from_utf8(svg).map_err(|error| refused(&error))
+}
+
+/// What is left out is said: a part is not to be taken for the whole.
+fn subtitle(profile: &Profile) -> String {
+    let left_out = profile.left_out.join("; ");
+    if left_out.is_empty() {
+        LEGEND.to_owned()
+    } else {
+        format!("{}. {LEGEND}", sanitize::name(&left_out, NOTE_COLUMNS))
+    }
 }
 
 const LEGEND: &str = "orange: own code, blue: packages, green: standard library, purple: native code, grey: no code";

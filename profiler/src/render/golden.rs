@@ -1,5 +1,6 @@
 //! Golden tests: hand-built profiles, each format of each compared with a file in `snapshots/`.
 
+mod documents;
 mod pages;
 
 use super::{Format, Ledger, Options, RenderError, Value, render};
@@ -652,8 +653,8 @@ fn empty_in_every_format() {
 #[test]
 fn the_same_profile_renders_to_the_same_bytes() {
     for profile in [rich(), hostile()] {
-        for format in [Format::Text, Format::Flamegraph, Format::Folded, Format::Json] {
-            assert_eq!(rendered(&profile, format), rendered(&profile, format), "{format:?}");
+        for format in documents::ALL {
+            assert_eq!(documents::bytes(&profile, format), documents::bytes(&profile, format), "{format:?}");
         }
     }
 }
@@ -679,8 +680,8 @@ fn sums_beyond_64_bits_do_not_overflow() {
     }
     profile.resident.iter_mut().for_each(|row| row.inuse_space = u64::MAX);
     profile.unshared.iter_mut().for_each(|row| row.space = u64::MAX);
-    for format in [Format::Text, Format::Flamegraph, Format::Folded, Format::Json] {
-        assert!(!rendered(&profile, format).is_empty());
+    for format in documents::ALL {
+        assert!(!documents::bytes(&profile, format).is_empty());
     }
 }
 
@@ -700,7 +701,7 @@ fn several_processes_are_told_apart() {
 fn a_ledger_without_the_value_says_what_it_has() {
     let ask = |value| {
         let options = Options { ledger: Some(Ledger::Mapping), value: Some(value), ..Options::default() };
-        [Format::Text, Format::Flamegraph, Format::Folded, Format::Json]
+        [Format::Text, Format::Flamegraph, Format::Folded, Format::Json, Format::Speedscope, Format::Html]
             .map(|f| render(&rich(), f, &options).unwrap_err())
     };
     for error in ask(Value::PeakSpace) {

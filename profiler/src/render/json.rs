@@ -34,6 +34,7 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
         schema_version: SCHEMA_VERSION,
         trace: &profile.trace,
         only_process: options.process,
+        left_out: &profile.left_out,
         processes: profile.processes.iter().zip(&tree.nodes).map(|(info, node)| process(info, node)).collect(),
         tree: sums(profile, &tree),
         ledgers: ledgers(profile, &tree),
@@ -53,6 +54,8 @@ struct Report<'p> {
     trace: &'p Trace,
     #[serde(skip_serializing_if = "Option::is_none")]
     only_process: Option<u32>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    left_out: &'p [String],
     processes: Vec<ProcessOut<'p>>,
     tree: TreeOut,
     ledgers: Ledgers,

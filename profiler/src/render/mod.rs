@@ -6,18 +6,21 @@
 mod chain;
 pub mod compare;
 mod fate;
+pub mod filter;
 mod flamegraph;
 mod folded;
 mod group;
+mod html;
 mod json;
-mod narrow;
 mod page;
 mod path;
 mod payload;
+mod pprof;
 mod program;
 pub mod sanitize;
 mod select;
 mod sides;
+mod speedscope;
 mod text;
 pub mod units;
 
@@ -46,6 +49,24 @@ pub enum Format {
     Folded,
     /// For programs; `docs/report-json.md`.
     Json,
+    /// One page for a browser.
+    Html,
+    /// For speedscope.
+    Speedscope,
+    /// For pprof: gzip, and no text.
+    Pprof,
+}
+
+impl Format {
+    /// True for one that is no text.
+    pub const fn is_binary(self) -> bool {
+        matches!(self, Self::Pprof)
+    }
+
+    /// True for one that says itself what a filter has left out.
+    pub const fn tells_left_out(self) -> bool {
+        !matches!(self, Self::Folded)
+    }
 }
 
 /// Which ledger. Their bytes are never added together.
@@ -132,30 +153,66 @@ pub enum RenderError {
         /// Pids that are there.
         known: String,
     },
+    /// The times asked for hold nothing.
+    #[error("nothing is between {since} and {until}: the trace lasts {duration}, and both count from its start")]
+    EmptyWindow {
+        /// From, in words.
+        since: String,
+        /// To, in words.
+        until: String,
+        /// Of the trace, in words.
+        duration: String,
+    },
+    /// Types are asked for, and no process's objects were looked at.
+    #[error("this profile has no objects by type: `pyalloc diagnose` looks at them while it traces")]
+    NoTypes,
     /// The flamegraph library refused.
     #[error("cannot draw the flamegraph: {0}; `--format folded` gives the same data as text")]
     Flamegraph(String),
+    /// It is asked for as text.
+    #[error("this format is no text")]
+    NoText,
     /// The serializer refused.
     #[error("cannot write the report as json: {0}")]
     Json(String),
+    /// The compressor refused.
+    #[error("cannot compress the profile for pprof: {0}")]
+    Gzip(String),
 }
 
-/// Renders a profile.
+/// Renders a profile in a format that is text.
 ///
 /// # Errors
 /// [`RenderError::NoSuchValue`] if the ledger does not have the number asked for, [`RenderError::NoSuchProcess`] if
-/// the profile does not have the process.
+/// the profile does not have the process, [`RenderError::NoText`] for a format that is none.
 pub fn render(profile: &Profile, format: Format, options: &Options) -> Result<String, RenderError> {
     let profile = match options.process {
-        Some(pid) => Cow::Owned(narrow::only(profile, pid)?),
+        Some(pid) => Cow::Owned(filter::process::only(profile, pid)?),
         None => Cow::Borrowed(profile),
     };
     let profile = profile.as_ref();
     match format {
+        Format::Html => html::render(profile, options),
+        Format::Speedscope => speedscope::render(profile, options),
+        Format::Pprof => Err(RenderError::NoText),
         Format::Text => text::render(profile, options),
         Format::Flamegraph => flamegraph::render(profile, options),
         Format::Folded => folded::render(profile, options),
         Format::Json => json::render(profile, options),
+    }
+}
+
+/// Renders a profile in any format, as the bytes of its file.
+///
+/// # Errors
+/// As [`render`].
+pub fn document(profile: &Profile, format: Format, options: &Options) -> Result<Vec<u8>, RenderError> {
+    if format != Format::Pprof {
+        return render(profile, format, options).map(String::into_bytes);
+    }
+    match options.process {
+        Some(pid) => pprof::render(&filter::process::only(profile, pid)?, options),
+        None => pprof::render(profile, options),
     }
 }
 

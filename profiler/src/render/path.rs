@@ -11,6 +11,9 @@ pub(super) const NAME_COLUMNS: usize = 48;
 /// Files that are named like a thousand others are told with their folder.
 const NAMELESS: [&str; 2] = ["__init__.py", "__main__.py"];
 
+/// In place of the file of a frame that stands for more than one function.
+pub(super) const COARSE: [&str; 3] = ["file", "module", "type"];
+
 /// Stands for the file of code whose file could not be read.
 const NO_FILE: &str = "a file not known";
 
@@ -33,6 +36,7 @@ impl<'p> Names<'p> {
     pub(super) fn code(&self, frame: &Frame) -> String {
         match frame.kind {
             FrameKind::Marker => self.marker(frame),
+            _ if self.is_coarse(frame) => self.function(frame),
             _ if frame.kind == FrameKind::Native || self.known_file(frame).is_none() => {
                 format!("{} in {}", self.function(frame), self.file(frame))
             }
@@ -57,7 +61,7 @@ impl<'p> Names<'p> {
         }
     }
 
-    fn function(&self, frame: &Frame) -> String {
+    pub(super) fn function(&self, frame: &Frame) -> String {
         or_unknown(&sanitize::name(self.profile.text(frame.function), self.columns), "function")
     }
 
@@ -66,7 +70,7 @@ impl<'p> Names<'p> {
         if text.starts_with('[') && text.ends_with(']') { text } else { format!("[{text}]") }
     }
 
-    fn file(&self, frame: &Frame) -> String {
+    pub(super) fn file(&self, frame: &Frame) -> String {
         self.known_file(frame).unwrap_or_else(|| NO_FILE.to_owned())
     }
 
@@ -82,8 +86,16 @@ impl<'p> Names<'p> {
         (!is_reason && !short.trim().is_empty()).then(|| sanitize::name(short, self.columns))
     }
 
+    /// True for a frame that stands for a whole file, module or type: see [`super::filter`].
+    fn is_coarse(&self, frame: &Frame) -> bool {
+        frame.line == 0 && COARSE.contains(&self.profile.text(frame.file))
+    }
+
     /// The package or module that library code belongs to: `flask`, `json`, `libz.so.1`.
     pub(super) fn package(&self, frame: &Frame) -> String {
+        if self.is_coarse(frame) {
+            return self.function(frame);
+        }
         if self.known_file(frame).is_none() {
             return NO_FILE.to_owned();
         }

@@ -7,8 +7,12 @@ mod payloads;
 mod process;
 mod quality;
 mod resident;
+pub(super) mod sentences;
 mod sides;
 mod tree;
+
+pub(super) use resident::name as part_name;
+pub(super) use tree::state;
 
 use super::page::Page;
 use super::path::{NAME_COLUMNS, Names};

@@ -25,6 +25,9 @@ pub(super) fn write(page: &mut Page, profile: &Profile, options: &Options, proce
     }
     page.heading("Trace");
     write_trace(page, &profile.trace);
+    for note in &profile.left_out {
+        page.fact("filter", note);
+    }
     if let Some(pid) = options.process {
         page.fact("note", &format!("shows process {pid} only; the quality of the trace is that of all its processes"));
     }
@@ -65,7 +68,7 @@ fn end_in_words(process: &Process, profile: &Profile) -> String {
     }
 }
 
-fn write_trace(page: &mut Page, trace: &Trace) {
+pub(super) fn write_trace(page: &mut Page, trace: &Trace) {
     page.fact("duration", &units::time_ms(trace.duration_ms));
     let start = Duration::from_secs((trace.started_unix_ms / 1000).min(LAST_SECOND));
     let start = humantime::format_rfc3339_seconds(UNIX_EPOCH + start).to_string();

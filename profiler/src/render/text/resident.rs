@@ -66,7 +66,7 @@ fn signed_bytes(value: i64, plus: &str) -> String {
     format!("{sign}{}", bytes(value.unsigned_abs()))
 }
 
-fn name(part: Part, sum: &Reconciliation) -> &'static str {
+pub(in crate::render) fn name(part: Part, sum: &Reconciliation) -> &'static str {
     match part {
         Part::LiveHeap if sum.held_unknown => "heap: live, or held free",
         Part::LiveHeap => "live heap",
@@ -78,7 +78,7 @@ fn name(part: Part, sum: &Reconciliation) -> &'static str {
     }
 }
 
-fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
+pub(super) fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
     let before = sum.rss_end.saturating_sub(sum.came);
     let of = if sum.processes > 1 { format!(" in {}", counted(sum.processes, "process")) } else { String::new() };
     page.sentence(&format!(

@@ -23,10 +23,7 @@ const WHAT_COLUMN: usize = 52;
 
 pub(super) fn write(page: &mut Page, profile: &Profile, tree: &Tree) {
     page.heading(&format!("Processes ({})", how_many(tree)));
-    page.sentence(&verdict(profile, tree));
-    if let Some(sentence) = ended_grower(profile, tree) {
-        page.sentence(&sentence);
-    }
+    sentences(profile, tree).iter().for_each(|sentence| page.sentence(sentence));
     write_header(page);
     let table = Table { profile, tree, growth: tree.growth(profile), surviving: tree.surviving() };
     let chosen = chosen(profile, tree);
@@ -40,6 +37,11 @@ pub(super) fn write(page: &mut Page, profile: &Profile, tree: &Tree) {
         page.sentence("Inside: in the pid namespace of its container.");
     }
     write_facts(page, &profile.processes);
+}
+
+/// Which of several processes grows.
+pub(super) fn sentences(profile: &Profile, tree: &Tree) -> Vec<String> {
+    [Some(verdict(profile, tree)), ended_grower(profile, tree)].into_iter().flatten().collect()
 }
 
 fn write_header(page: &mut Page) {
@@ -203,7 +205,7 @@ impl Table<'_> {
 }
 
 /// "running", "exit code 0, lived 3.2 s", "killed by SIGSEGV at 12.0 s"
-pub(super) fn state(process: &Process, profile: &Profile) -> String {
+pub(in crate::render) fn state(process: &Process, profile: &Profile) -> String {
     let Some(end) = fate::in_words(process, profile.quality.tells_oom_kills.unwrap_or(false)) else {
         return match process.seen_at_ms {
             0 => "running".to_owned(),

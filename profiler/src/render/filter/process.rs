@@ -1,19 +1,25 @@
-//! A profile of one process out of many.
+//! A profile of some processes out of many.
 
-use super::RenderError;
 use crate::profile::evidence::Evidence;
+use crate::profile::path_timeline::PathTimeline;
 use crate::profile::{Process, Profile};
+use crate::render::RenderError;
 
 /// Most pids that the error message lists.
 const MOST_LISTED: usize = 12;
 
 /// The profile with the rows of the processes of this pid only: there is more than one where the process executed
 /// another program, or where the pid was used again.
-pub(super) fn only(profile: &Profile, pid: u32) -> Result<Profile, RenderError> {
+pub(in crate::render) fn only(profile: &Profile, pid: u32) -> Result<Profile, RenderError> {
     let kept: Vec<usize> = (0..profile.processes.len()).filter(|index| profile.processes[*index].pid == pid).collect();
     if kept.is_empty() {
         return Err(RenderError::NoSuchProcess { pid, known: listed(&profile.processes) });
     }
+    Ok(keep(profile, &kept))
+}
+
+/// The profile with the rows of these processes only; `kept` in ascending order.
+pub(super) fn keep(profile: &Profile, kept: &[usize]) -> Profile {
     let index = |old: u32| kept.binary_search(&(old as usize)).ok().and_then(|new| u32::try_from(new).ok());
     let process = |old: usize| {
         let mut process = profile.processes[old].clone();
@@ -24,7 +30,7 @@ pub(super) fn only(profile: &Profile, pid: u32) -> Result<Profile, RenderError> 
         *process = index(*process)?;
         Some(())
     };
-    Ok(Profile {
+    Profile {
         trace: profile.trace.clone(),
         processes: kept.iter().map(|old| process(*old)).collect(),
         strings: profile.strings.clone(),
@@ -36,13 +42,18 @@ pub(super) fn only(profile: &Profile, pid: u32) -> Result<Profile, RenderError> 
         resident: rows(&profile.resident, |row| moved(&mut row.process)),
         unshared: rows(&profile.unshared, |row| moved(&mut row.process)),
         timeline: rows(&profile.timeline, |row| moved(&mut row.process)),
+        path_timeline: PathTimeline {
+            at_ms: profile.path_timeline.at_ms.clone(),
+            paths: rows(&profile.path_timeline.paths, |row| moved(&mut row.process)),
+        },
         evidence: Evidence {
             readings: rows(&profile.evidence.readings, |row| moved(&mut row.process)),
             looks: rows(&profile.evidence.looks, |row| moved(&mut row.process)),
             notes: profile.evidence.notes.clone(),
         },
         quality: profile.quality.clone(),
-    })
+        left_out: profile.left_out.clone(),
+    }
 }
 
 /// The rows that `renumbered` can give their new process.
