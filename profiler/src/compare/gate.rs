@@ -160,22 +160,25 @@ fn common(runs: &mut Runs, notes: &mut Vec<String>) -> Vec<Subject> {
     };
     let (added, removed) = (tests(&new, &old), tests(&old, &new));
     if !added.is_empty() || !removed.is_empty() {
-        notes.push(format!(
-            "{} are new and {} are gone: they are in no comparison, but the peak RSS is of all.",
-            counted(added.len()),
-            counted(removed.len())
-        ));
+        let told = [are(added.len(), "test", "new"), are(removed.len(), "test", "gone")];
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        notes.push(format!("{}: in no comparison but that of the peak RSS, which is of all.", told.join(" and ")));
         runs.leave_out(&added.union(&removed).copied().collect());
     }
     let functions = new.difference(&old).filter(|subject| matches!(subject, Subject::Function(_))).count();
-    if functions > 0 {
-        notes.push(format!("{functions} functions are new: they have no baseline, and count for the whole."));
+    if let Some(told) = are(functions, "function", "new") {
+        notes.push(format!("{told}: without a baseline, and a part of the whole."));
     }
     new.intersection(&old).copied().collect()
 }
 
-fn counted(tests: usize) -> String {
-    format!("{tests} tests")
+/// `1 test is new`, `2 tests are new`; `None` of none.
+fn are(count: usize, noun: &str, what: &str) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(format!("1 {noun} is {what}")),
+        _ => Some(format!("{count} {noun}s are {what}")),
+    }
 }
 
 fn sample(runs: &[Run], subject: Subject, measure: Measure) -> Sample {
@@ -334,4 +337,16 @@ fn culprits(runs: &Runs, judgement: &Judgement) -> Vec<Culprit> {
     culprits.retain(|one| one.after > one.before);
     culprits.truncate(MOST_CULPRITS);
     culprits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_and_many_are_told_apart() {
+        assert_eq!(are(0, "test", "new"), None);
+        assert_eq!(are(1, "test", "new").as_deref(), Some("1 test is new"));
+        assert_eq!(are(2, "test", "gone").as_deref(), Some("2 tests are gone"));
+    }
 }
