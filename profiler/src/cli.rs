@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench_probes, check, diff, doctor, report, trace};
+use crate::commands::{bench_probes, check, diff, doctor, objects, report, trace};
 use crate::exit::{Exit, Failure};
 use crate::kernel::calibrate;
 use crate::process::launch;
@@ -30,6 +30,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     #[command(name = crate::process::launch::SUBCOMMAND, hide = true)]
     Launch(LaunchArgs),
+    #[command(hide = true)]
+    Objects(objects::ObjectsArgs),
     #[command(hide = true)]
     BenchProbes(bench_probes::BenchProbesArgs),
     /// The child's side of the calibration.
@@ -79,6 +81,7 @@ fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Diff(args) => diff::run(args),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::command(args),
+        Command::Objects(args) => objects::run(args),
         Command::BenchProbes(args) => bench_probes::run(args),
         Command::Launch(_) | Command::Calibrate => Ok(Exit::Fine),
     }

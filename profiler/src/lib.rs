@@ -11,6 +11,7 @@ pub mod event;
 pub mod exit;
 pub mod kernel;
 pub mod ledger;
+pub mod objects;
 pub mod output;
 pub mod process;
 pub mod profile;

@@ -4,5 +4,6 @@ pub mod bench_probes;
 pub mod check;
 pub mod diff;
 pub mod doctor;
+pub mod objects;
 pub mod report;
 pub mod trace;

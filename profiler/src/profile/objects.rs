@@ -36,6 +36,10 @@ pub struct ObjectLook {
     /// Who keeps a sample of the objects, the most bytes first.
     #[serde(default, deserialize_with = "bounds::vec::<_, _, FEW>")]
     pub retainers: Vec<RetainerRow>,
+    /// Who keeps a sample of the objects that came since the first look at the process, the most bytes first: what grew.
+    /// Or, where objects were asked for by address, who keeps these.
+    #[serde(default, deserialize_with = "bounds::vec::<_, _, FEW>")]
+    pub focused: Vec<RetainerRow>,
 }
 
 /// Objects of one type.

@@ -331,6 +331,15 @@ pub fn look<M: Memory>(place: &Place, memory: &Bounded<'_, M>) -> Result<Pymallo
     Ok(found)
 }
 
+/// The part of each arena from which pools were cut, all interpreters' arenas, ascending; what does not validate is left
+/// out.
+pub fn cut(place: &Place, memory: &impl Memory) -> Vec<Range<u64>> {
+    let objects = place.arrays.iter().filter_map(|&pointer| place.objects(memory, pointer)).flatten();
+    let mut cut: Vec<_> = objects.filter_map(|object| object.cut(place.pool_size)).collect();
+    cut.sort_by_key(|range| range.start);
+    cut
+}
+
 fn classes() -> Vec<SizeClass> {
     (1..=CLASSES as u64).map(|class| SizeClass { block_size: class * 16, ..SizeClass::default() }).collect()
 }
@@ -376,6 +385,12 @@ impl ArenaObject {
     /// The address of its first pool.
     fn first_pool(&self, pool_size: u64) -> Option<u64> {
         self.start.checked_next_multiple_of(pool_size)
+    }
+
+    /// The pools cut from it.
+    fn cut(&self, pool_size: u64) -> Option<Range<u64>> {
+        let first = self.first_pool(pool_size).filter(|_| self.start != 0 && self.is_one(pool_size))?;
+        Some(first..self.next_pool)
     }
 
     /// Whether its fields agree.

@@ -12,6 +12,7 @@ pub mod layout;
 pub mod linetable;
 pub mod locate;
 pub mod object;
+pub mod object_layout;
 pub mod pool;
 pub mod remote;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub(crate) mod running;
 pub mod slot;
 pub mod threads;
 pub mod tls;
+pub mod used_blocks;
 pub mod version;
 
 pub use discover::Interpreter;
