@@ -7,6 +7,7 @@ pub mod demo_service;
 pub mod doomed;
 pub mod guard;
 pub mod interpreters;
+pub mod looker;
 pub mod lookup;
 pub mod sample;
 pub mod skip;

@@ -160,6 +160,18 @@ impl Tracer {
         pid.with_context(|| format!("pyalloc follows no more: {line}"))
     }
 
+    /// Waits for the end of a round of looks at the objects of the processes.
+    pub fn wait_until_looked(&mut self) -> Result<()> {
+        let mut line = String::new();
+        while line != "looked\n" {
+            line.clear();
+            if self.output.read_line(&mut line).context("cannot read from pyalloc")? == 0 {
+                bail!("pyalloc looks no more: {}", self.complaint()?);
+            }
+        }
+        Ok(())
+    }
+
     /// Where the profile is written.
     pub fn profile_path(&self) -> PathBuf {
         self.path.clone()
@@ -194,7 +206,8 @@ impl Tracer {
     pub fn wait(mut self) -> Result<Traced> {
         let mut report = String::new();
         self.output.read_to_string(&mut report).context("cannot read the report")?;
-        let report: String = report.split_inclusive('\n').filter(|line| !line.starts_with("probed ")).collect();
+        let report: String =
+            report.split_inclusive('\n').filter(|line| !line.starts_with("probed ") && *line != "looked\n").collect();
         let complaint = self.complaint()?;
         let status = self.guard.wait()?;
         let profile = read(&self.profile_path()).with_context(|| format!("pyalloc: {status}: {complaint}"))?;

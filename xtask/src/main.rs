@@ -33,6 +33,7 @@ cargo xtask TASK
                `bench soak`: what pyalloc itself takes over three minutes;
                `bench scale [--only KIND]`: what it takes for much of everything, and what it loses;
                `bench bystander`: what processes pay that are not traced, and traced ones for each other;
+               `bench looks [--looks N]`: 10 000 looks at the objects of a process that never rests;
                `bench resident [--pairs N] [--only NAME]`: the ledgers that need no probe, on twelve programs
   survive      kills a traced program 50 times, by SIGKILL and by a control group's limit, and prints what is left
                of it; --repeats N for another number

@@ -3,6 +3,7 @@
 mod ended;
 mod held;
 mod limits;
+mod looks;
 mod process;
 mod residence;
 mod room;
@@ -17,6 +18,7 @@ use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, Mapping, lifecycle, mapping};
 use profiler_common::ledger::{BlockKey, StackSums};
 
+pub use looks::Looks;
 pub use process::{Start, Traced};
 
 use crate::event::{self, Event};

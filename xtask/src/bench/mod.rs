@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what tracing costs, as ratios measured in one run on one machine.
 
 pub mod bystander;
+mod looks;
 mod machine;
 mod pairs;
 mod process;
@@ -34,7 +35,8 @@ const BYSTANDER_ROUNDS: usize = 7;
 
 /// Prints the machine, the cost of a probe, and the workloads' wall time traced against plain; or, for `soak`, what
 /// pyalloc itself takes over minutes; for `scale`, what it takes for much of everything; for `bystander`, what others pay;
-/// for `resident`, what the ledgers cost that need no probe.
+/// for `looks`, what looks at objects do to a process that never rests; for `resident`, what the ledgers cost that need no
+/// probe.
 pub fn run(options: &[&str]) -> Result<()> {
     match options {
         ["soak"] => soak(SOAK_SECONDS),
@@ -47,6 +49,11 @@ pub fn run(options: &[&str]) -> Result<()> {
         }
         ["bystander"] => {
             with_everything(|privilege, pyalloc, python| bystander::run(privilege, pyalloc, python, BYSTANDER_ROUNDS))
+        }
+        ["looks"] => with_everything(|privilege, pyalloc, python| looks::run(privilege, pyalloc, python, looks::LOOKS)),
+        ["looks", "--looks", number] => {
+            let looks = number.parse().with_context(|| format!("--looks takes a number, not `{number}`"))?;
+            with_everything(|privilege, pyalloc, python| looks::run(privilege, pyalloc, python, looks))
         }
         ["resident", rest @ ..] => {
             let (only, rest) = match rest {

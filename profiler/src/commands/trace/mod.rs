@@ -54,6 +54,10 @@ pub struct TraceArgs {
     /// Walk native frames too: names the C or Rust function that called malloc.
     #[arg(long)]
     pub native: bool,
+    /// Look at the Python objects too, at the start, at the end and in between: which types, containers and caches grow, and
+    /// who keeps them. Read from outside; the process is not stopped.
+    #[arg(long)]
+    pub objects: bool,
     /// Tell on standard error what the kernel side sees of forks, execs and exits.
     #[arg(short, long)]
     pub verbose: bool,
@@ -66,8 +70,8 @@ pub struct TraceArgs {
     /// How to link probes, instead of the best the kernel has.
     #[arg(long, value_name = "KIND", value_enum, hide = true)]
     pub links: Option<LinkKind>,
-    /// Where to write the line `attached` as soon as every probe is on, and `probed PID` for each process that comes
-    /// later: who started us need not guess how long it takes.
+    /// Where to write the line `attached` as soon as every probe is on, `probed PID` for each process that comes later, and
+    /// `looked` after each round of looks at objects: who started us need not guess how long it takes.
     #[arg(long, value_name = "FILE", hide = true)]
     pub ready: Option<PathBuf>,
     /// A command to launch under tracing.

@@ -24,7 +24,7 @@ use crate::output::{self, WriteError};
 use crate::process::Pid;
 use crate::process::launch::{Fate, Launched};
 use crate::profile::{self, Profile, Trace, file};
-use crate::recorder::Recorder;
+use crate::recorder::{Looks, Recorder};
 
 /// How often the process and the sums are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
@@ -57,6 +57,8 @@ pub struct Recording {
     writing: Option<JoinHandle<Result<(), WriteError>>>,
     /// The last copy could not be written, and the user was told so.
     unwritten: bool,
+    /// Looks at the objects of the processes, if they are wanted.
+    looks: Option<Looks>,
 }
 
 /// What is left of a recording.
@@ -120,7 +122,11 @@ impl Recording {
             progress,
             writing: None,
             unwritten: false,
+            looks: None,
         };
+        if args.objects {
+            recording.look_at_objects();
+        }
         if follow != 0 {
             recording.catch_up(&found)?;
         }
@@ -139,6 +145,14 @@ impl Recording {
             let _ = self.tree.add(&mut self.kernel, &mut self.recorder, target, 0);
         }
         Ok(())
+    }
+
+    /// From now on the objects of the processes are looked at too.
+    pub fn look_at_objects(&mut self) {
+        match Looks::start() {
+            Ok(looks) => self.looks = Some(looks),
+            Err(error) => self.recorder.evidence_mut().notes.push(format!("objects could not be looked at: {error}")),
+        }
     }
 
     /// Records until the end.
@@ -226,6 +240,9 @@ impl Recording {
             process.pools_read_at_exit();
         }
         self.kernel.detach();
+        if let Some(looks) = self.looks.take() {
+            looks.finish(&mut self.recorder);
+        }
         let fate = self.launched.as_ref().map(|launched| see_off(launched, end)).transpose()?;
         match fate {
             Some(Fate::Exited(code)) => self.recorder.set_end(FIRST, profile::End::Exited(code)),
@@ -269,6 +286,9 @@ impl Recording {
         }
         let now = self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
         self.recorder.make_room(&mut self.kernel).map_err(Failure::cannot_observe)?;
+        if self.looks.as_mut().is_some_and(|looks| looks.go_on(&mut self.recorder)) {
+            self.tell_waiting("looked\n")?;
+        }
         self.progress.update(&now);
         Ok(None)
     }

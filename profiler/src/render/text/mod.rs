@@ -2,6 +2,7 @@
 
 mod allocators;
 mod growth;
+mod objects;
 mod paths;
 mod payloads;
 mod process;
@@ -35,6 +36,7 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
     }
     paths::write_killed(&mut page, profile, &names, options, &tree);
     payloads::write(&mut page, profile, &names, options.top);
+    objects::write(&mut page, profile);
     quality::write(&mut page, profile);
     Ok(page.finish())
 }
