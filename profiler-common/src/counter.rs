@@ -86,11 +86,13 @@ pub enum Counter {
     TouchMapFull = 39,
     /// Nanoseconds spent on page faults: measured on every one that is walked, and on 1 in 64 of the others.
     FaultNanos = 40,
+    /// `free` of a block that is not known, while not every allocation is looked at.
+    UnseenFrees = 41,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 41;
+    pub const COUNT: u32 = 42;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -135,6 +137,7 @@ impl Counter {
         Self::FaultsInRuns,
         Self::TouchMapFull,
         Self::FaultNanos,
+        Self::UnseenFrees,
     ];
 }
 

@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::sampling::LATE_FREES;
+
 /// An address in a traced process: slot in the upper 16 bits, address in the lower 48.
 ///
 /// x86-64 user addresses fit 47 bits unless a program asks for more by an mmap hint (5-level paging).
@@ -44,10 +46,12 @@ pub struct Block {
     pub stack: u64,
     /// Bytes asked for.
     pub size: u64,
+    /// How many blocks it stands for, see [`crate::sampling`]; [`crate::sampling::ONE`] where each block is seen.
+    pub weight: u64,
     /// Milliseconds from the trace's start.
     pub born_ms: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// Number of the window in which it was allocated: [`crate::sampling::Sampling::window`].
+    pub window: u32,
 }
 
 /// A pymalloc pool by its last opening.
@@ -108,16 +112,16 @@ pub struct StackSums {
     pub slot: u32,
     /// 1 when the frames have been sent to userspace; else they are sent at the next event.
     pub sent: u32,
-    /// Blocks allocated.
-    pub alloc_objects: u64,
-    /// Bytes allocated.
+    /// Blocks allocated, by their weights: multiples of 1/[`crate::sampling::ONE`].
+    pub alloc_weight: u64,
+    /// Bytes allocated, as [`crate::sampling::space`] has it.
     pub alloc_space: u64,
     /// Of these, blocks given back.
-    pub free_objects: u64,
+    pub free_weight: u64,
     /// Of these, bytes given back.
     pub free_space: u64,
-    /// Blocks given back within [`TEMPORARY_MS`].
-    pub temporary_objects: u64,
+    /// Blocks given back within [`TEMPORARY_MS`], by their weights.
+    pub temporary_weight: u64,
     /// Bytes given back within [`TEMPORARY_MS`].
     pub temporary_space: u64,
     /// The largest single block, bytes.
@@ -128,13 +132,25 @@ pub struct StackSums {
     pub pools_opened: u64,
     /// Page faults taken.
     pub faults: u64,
+    /// Blocks that were drawn.
+    pub samples: u64,
+    /// Variance of `alloc_space` by the draw, see [`crate::sampling::space_variance`].
+    pub alloc_variance: u64,
+    /// The part of it that the blocks given back had.
+    pub free_variance: u64,
+    /// Variance of `alloc_weight` by the draw, see [`crate::sampling::weight_variance`].
+    pub alloc_weight_variance: u64,
+    /// The part of it that the blocks given back had.
+    pub free_weight_variance: u64,
+    /// Bytes given back of blocks from earlier windows, see [`crate::sampling::late`].
+    pub late_free_space: [u64; LATE_FREES],
 }
 
 /// A block given back within this many milliseconds of its allocation is temporary.
 pub const TEMPORARY_MS: u32 = 100;
 
 const _: () = assert!(core::mem::size_of::<LiveCode>() == 16);
-const _: () = assert!(core::mem::size_of::<Block>() == 24);
+const _: () = assert!(core::mem::size_of::<Block>() == 32);
 const _: () = assert!(core::mem::size_of::<Pool>() == 24);
-const _: () = assert!(core::mem::size_of::<StackSums>() == 88);
+const _: () = assert!(core::mem::size_of::<StackSums>() == 160);
 const _: () = assert!(core::mem::size_of::<Touch>() == 24);

@@ -11,6 +11,7 @@ pub mod counter;
 pub mod event;
 pub mod ledger;
 pub mod probe;
+pub mod sampling;
 pub mod unwind;
 
 /// Most Python frames the kernel walks in one stack; a deeper stack is flagged as truncated.

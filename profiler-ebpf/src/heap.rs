@@ -13,7 +13,7 @@ use crate::process::Current;
 use crate::registers::Registers;
 use crate::stack::Stack;
 use crate::thread::Thread;
-use crate::{clock, counters, stack, thread};
+use crate::{clock, counters, sampling, stack, thread};
 
 /// Most live blocks; the loader sets it (`--max-live-blocks`).
 const MAX_BLOCKS: u32 = 1 << 20;
@@ -22,9 +22,35 @@ const MAX_BLOCKS: u32 = 1 << 20;
 #[map]
 static BLOCKS: HashMap<BlockKey, Block> = HashMap::with_max_entries(MAX_BLOCKS, BPF_F_NO_PREALLOC);
 
-/// A thread enters an allocating function as its outermost one: notes what it asks for.
+/// No block.
+const NONE: Block = Block { stack: 0, size: 0, weight: 0, born_ms: 0, window: 0 };
+
+/// What a call of an allocating function asks for.
+#[derive(Clone, Copy)]
+pub struct Asked {
+    size: u64,
+    /// realloc's old pointer, posix_memalign's out pointer.
+    pointer: u64,
+    /// What the block would stand for; 0 if it is not drawn.
+    weight: u64,
+    window: u32,
+    /// realloc was given a block that is known.
+    settles: bool,
+    /// The call may make another of these calls inside.
+    nests: bool,
+}
+
+impl Asked {
+    /// Whether the return is wanted.
+    #[inline(always)]
+    pub fn matters(self) -> bool {
+        self.weight != 0 || self.settles
+    }
+}
+
+/// A thread calls an allocating function: what it asks for, and whether it is drawn.
 #[inline(always)]
-pub fn enter(config: &ProcessConfig, state: *mut Thread, regs: Registers, cookie: Cookie) {
+pub fn asked(config: &ProcessConfig, regs: Registers, cookie: Cookie) -> Asked {
     let argument = |index| regs.get(cookie.register(index));
     let function = cookie.function();
     let (size, pointer) = if function == Function::Malloc as u8 {
@@ -40,26 +66,53 @@ pub fn enter(config: &ProcessConfig, state: *mut Thread, regs: Registers, cookie
     } else {
         (argument(1), 0)
     };
-    let mut old = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
-    if pointer != 0 && function != Function::PosixMemalign as u8 {
+    let reallocates = pointer != 0 && function != Function::PosixMemalign as u8;
+    let settles = reallocates && BLOCKS.get_ptr(&BlockKey::new(config.slot, pointer)).is_some();
+    let (weight, window) = sampling::draw(size);
+    Asked { size, pointer, weight, window, settles, nests: function != Function::Malloc as u8 }
+}
+
+/// The call is not looked at, but those that it makes inside must not be taken for calls of their own.
+#[inline(always)]
+pub fn pass_over(current: Current, asked: Asked, sp: u64) {
+    if asked.nests
+        && sampling::is_partial()
+        && let Some(state) = thread::known(current)
+    {
+        // SAFETY: as in `enter`.
+        unsafe { (*state).pass_over(sp) };
+    }
+}
+
+/// A thread enters an allocating function as its outermost one: notes what it asks for.
+#[inline(always)]
+pub fn enter(config: &ProcessConfig, state: *mut Thread, asked: Asked) {
+    let mut old = NONE;
+    if asked.settles {
         // Taken out now and not at the return: in between another thread may be given the old address.
-        take(BlockKey::new(config.slot, pointer), &mut old);
+        take(BlockKey::new(config.slot, asked.pointer), &mut old);
     }
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
     unsafe {
-        (*state).size = size;
-        (*state).pointer = pointer;
+        (*state).size = asked.size;
+        (*state).pointer = asked.pointer;
+        (*state).weight = asked.weight;
+        (*state).window = asked.window;
         (*state).old = old;
     }
 }
 
 /// The outermost allocating function returns `result`: settles realloc's old block and leaves the new one's address in
-/// the state; false if there is none.
+/// the state; false if there is none, or it was not drawn.
 #[inline(always)]
 pub fn settle(config: &ProcessConfig, state: *mut Thread, result: u64) -> bool {
     // SAFETY: as in `enter`.
     let (function, size, pointer, old) =
         unsafe { ((*state).function as u8, (*state).size, (*state).pointer, (*state).old) };
+    // SAFETY: as in `enter`.
+    if unsafe { (*state).weight == 0 } && old.stack == 0 {
+        return false;
+    }
     let posix = function == Function::PosixMemalign as u8;
     let address = if posix { posix_result(result, pointer) } else { result };
     let now_ms = clock::since_start_ms();
@@ -74,29 +127,32 @@ pub fn settle(config: &ProcessConfig, state: *mut Thread, result: u64) -> bool {
     unsafe {
         (*state).block = address;
         (*state).now_ms = u64::from(now_ms);
+        (*state).weight != 0
     }
-    true
 }
 
 /// Counts the block that [`settle`] left in the state.
 #[inline(always)]
 pub fn handed_out(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
     // SAFETY: as in `enter`.
-    let (address, size, now_ms) = unsafe { ((*state).block, (*state).size, (*state).now_ms as u32) };
+    let (address, block) = unsafe {
+        let Thread { size, weight, now_ms, window, .. } = &*state;
+        let (born_ms, window) = (*now_ms as u32, *window);
+        ((*state).block, Block { stack: stack.number, size: *size, weight: *weight, born_ms, window })
+    };
     let key = BlockKey::new(config.slot, address);
-    let block = Block { stack: stack.number, size, born_ms: now_ms, reserved: 0 };
     if BLOCKS.insert(&key, &block, u64::from(BPF_NOEXIST)).is_err() && !replaced(key, &block) {
         counters::one(Counter::BlockMapFull);
         return;
     }
     counters::one(Counter::Allocations);
-    stack.allocated(size);
+    stack.allocated(&block);
 }
 
 /// The map took no block at this address: because it is full (false), or because it holds one whose free was not seen.
 #[inline(always)]
 fn replaced(key: BlockKey, block: &Block) -> bool {
-    let mut missed = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    let mut missed = NONE;
     if !take(key, &mut missed) {
         return false;
     }
@@ -111,15 +167,20 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
     if pointer == 0 {
         return;
     }
-    let mut block = Block { stack: 0, size: 0, born_ms: 0, reserved: 0 };
+    let mut block = NONE;
     if take(BlockKey::new(config.slot, pointer), &mut block) {
         given_back(&block, clock::since_start_ms());
+        return;
+    }
+    if sampling::is_partial() {
+        // Most likely a block that was not drawn.
+        counters::one(Counter::UnseenFrees);
         return;
     }
     // realloc(p, 0) calls free inside; its block was taken out at realloc's entry.
     let nested = match thread::known(current) {
         // SAFETY: as in `enter`.
-        Some(state) => unsafe { (*state).is_nested(sp) },
+        Some(state) => unsafe { (*state).is_nested(sp, 0) },
         None => false,
     };
     counters::one(if nested {

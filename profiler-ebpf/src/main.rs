@@ -25,6 +25,7 @@ mod probe;
 mod process;
 mod registers;
 mod ring;
+mod sampling;
 mod stack;
 mod thread;
 mod walk;

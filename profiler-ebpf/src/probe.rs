@@ -10,7 +10,7 @@ use profiler_common::probe::{Cookie, Function};
 use crate::process::Current;
 use crate::registers::Registers;
 use crate::thread::Thread;
-use crate::{clock, code, counters, heap, lifecycle, native, pool, process, stack, thread};
+use crate::{clock, code, counters, heap, lifecycle, native, pool, process, sampling, stack, thread};
 
 /// What a session program gives at the entry: whether the return is wanted.
 const TAKE_RETURN: u32 = 0;
@@ -29,12 +29,18 @@ pub fn try_nothing() -> u32 {
 /// Entry and return in one program.
 #[inline(always)]
 pub fn try_session(ctx: *mut c_void) -> u32 {
-    if session_is_return(ctx) { try_return(ctx) } else { try_entry(ctx) }
+    if session_is_return(ctx) { try_return(ctx) } else { enter(ctx, true) }
 }
 
 /// The entry of a function.
 #[inline(always)]
 pub fn try_entry(ctx: *mut c_void) -> u32 {
+    enter(ctx, false)
+}
+
+/// `spares`: this program decides whether the return is taken.
+#[inline(always)]
+fn enter(ctx: *mut c_void, spares: bool) -> u32 {
     let current = process::current();
     let Some(config) = process::config(current.pid) else {
         return SKIP_RETURN;
@@ -42,7 +48,7 @@ pub fn try_entry(ctx: *mut c_void) -> u32 {
     let started = start_timing(Counter::EntryHits);
     // SAFETY: the context is this program's own.
     let cookie = Cookie(unsafe { bpf_get_attach_cookie(ctx) });
-    let verdict = entered(config, current, Registers::of_probe(ctx), cookie);
+    let verdict = entered(config, current, Registers::of_probe(ctx), cookie, spares);
     stop_timing(started);
     verdict
 }
@@ -64,7 +70,7 @@ pub fn try_return(ctx: *mut c_void) -> u32 {
 }
 
 #[inline(always)]
-fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Cookie) -> u32 {
+fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Cookie, spares: bool) -> u32 {
     let function = cookie.function();
     let sp = regs.sp() + cookie.pushed();
     // Probes may be there before userspace knows the interpreter that they are for.
@@ -92,23 +98,35 @@ fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Co
         lifecycle::hold(config, current, process_flags::HOLD_AT_ENTRY);
         return SKIP_RETURN;
     }
+    let is_pool = function == Function::PoolOpen as u8;
+    let asked = if is_pool { None } else { Some(heap::asked(config, regs, cookie)) };
+    // Where every return is taken, one is not missed by passing a call over.
+    if spares
+        && let Some(asked) = asked
+        && !asked.matters()
+    {
+        heap::pass_over(current, asked, sp);
+        return SKIP_RETURN;
+    }
     let Some(state) = thread::state(current) else {
         return SKIP_RETURN;
     };
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
     unsafe {
-        if (*state).is_nested(sp) {
+        let disarmed = sampling::disarmed();
+        if (*state).is_nested(sp, disarmed) || spares && (*state).has_passed_over(sp) {
             counters::one(Counter::Nested);
             return SKIP_RETURN;
         }
         (*state).outer_sp = sp;
+        (*state).disarmed = disarmed;
         (*state).function = u64::from(function);
     }
     if config.flags & process_flags::NATIVE != 0 {
         native::note_return(state, sp);
     }
-    if function != Function::PoolOpen as u8 {
-        heap::enter(config, state, regs, cookie);
+    if let Some(asked) = asked {
+        heap::enter(config, state, asked);
     }
     TAKE_RETURN
 }

@@ -9,6 +9,7 @@ use profiler_common::config::{ProcessConfig, process_flags};
 use profiler_common::counter::Counter;
 use profiler_common::event::{NewStack, kind, native, walk};
 use profiler_common::ledger::{Block, StackSums, TEMPORARY_MS};
+use profiler_common::sampling;
 use profiler_common::unwind::MAX_NATIVE_FRAMES;
 
 use crate::atomic::add;
@@ -16,7 +17,7 @@ use crate::process::Current;
 use crate::registers::Registers;
 use crate::thread::Thread;
 use crate::walk::{Walked, mix};
-use crate::{counters, native as unwinder, ring, walk as walker};
+use crate::{counters, native as unwinder, ring, sampling as drawing, walk as walker};
 
 /// Most distinct stacks of a trace.
 const MAX_STACKS: u32 = 1 << 18;
@@ -180,18 +181,24 @@ fn count(status: u32) {
 
 impl Stack {
     /// A block was handed out.
-    pub fn allocated(self, size: u64) {
+    pub fn allocated(self, block: &Block) {
+        let space = sampling::space(block.size, block.weight);
         // SAFETY: map values stay valid while the program runs, and all fields are aligned u64s.
         unsafe {
-            add(&raw mut (*self.sums).alloc_objects, 1);
-            let allocated = add(&raw mut (*self.sums).alloc_space, size) + size;
+            add(&raw mut (*self.sums).samples, 1);
+            add(&raw mut (*self.sums).alloc_weight, block.weight);
+            let allocated = add(&raw mut (*self.sums).alloc_space, space) + space;
             let live = allocated.saturating_sub((*self.sums).free_space);
             // Two CPUs may race here; the loser's peak is off by at most the other's block.
             if live > (*self.sums).peak_space {
                 (*self.sums).peak_space = live;
             }
-            if size > (*self.sums).largest {
-                (*self.sums).largest = size;
+            if block.size > (*self.sums).largest {
+                (*self.sums).largest = block.size;
+            }
+            if block.weight != sampling::ONE {
+                add(&raw mut (*self.sums).alloc_variance, sampling::space_variance(block.size, block.weight));
+                add(&raw mut (*self.sums).alloc_weight_variance, sampling::weight_variance(block.weight));
             }
         }
     }
@@ -214,13 +221,25 @@ pub fn freed(block: &Block, now_ms: u32) {
     let Some(sums) = STACKS.get_ptr_mut(block.stack as u32) else {
         return;
     };
+    let space = sampling::space(block.size, block.weight);
     // SAFETY: as in `Stack::allocated`.
     unsafe {
-        add(&raw mut (*sums).free_objects, 1);
-        add(&raw mut (*sums).free_space, block.size);
+        add(&raw mut (*sums).free_weight, block.weight);
+        add(&raw mut (*sums).free_space, space);
         if now_ms.wrapping_sub(block.born_ms) <= TEMPORARY_MS {
-            add(&raw mut (*sums).temporary_objects, 1);
-            add(&raw mut (*sums).temporary_space, block.size);
+            add(&raw mut (*sums).temporary_weight, block.weight);
+            add(&raw mut (*sums).temporary_space, space);
+        }
+        match sampling::late(drawing::window(), block.window) {
+            Some(0) => add(&raw mut (*sums).late_free_space[0], space),
+            Some(1) => add(&raw mut (*sums).late_free_space[1], space),
+            Some(2) => add(&raw mut (*sums).late_free_space[2], space),
+            Some(_) => add(&raw mut (*sums).late_free_space[3], space),
+            None => 0,
+        };
+        if block.weight != sampling::ONE {
+            add(&raw mut (*sums).free_variance, sampling::space_variance(block.size, block.weight));
+            add(&raw mut (*sums).free_weight_variance, sampling::weight_variance(block.weight));
         }
     }
 }

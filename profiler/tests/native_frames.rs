@@ -213,7 +213,7 @@ impl Trace {
         }
         assert!(!matching.is_empty(), "no stack starts with {expected:?}: {all:?}");
         let sums = self.kernel.stacks().unwrap();
-        let of = |key: u64| sums.iter().find(|(other, _)| *other == key).map_or(0, |(_, sums)| sums.alloc_objects);
+        let of = |key: u64| sums.iter().find(|(other, _)| *other == key).map_or(0, |(_, sums)| sums.samples);
         matching.iter().map(|(_, _, key)| of(*key)).sum()
     }
 }

@@ -88,6 +88,7 @@ fn of_names(function: &str, file: &str, command: &str, paths: u32) -> Profile {
         temporary_space: live(n) / 2,
         largest: 70_000,
         peak_space: 2 * live(n),
+        ..BlockRow::default()
     };
     let series = |(n, stack): (usize, &StackId)| PathSeries {
         process: of(n),

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 
 use super::{KernelError, map_error, sys};
 
@@ -22,6 +22,12 @@ pub(super) fn hash_map<K: aya::Pod, V: aya::Pod>(
 ) -> Result<HashMap<MapData, K, V>, KernelError> {
     let map = ebpf.take_map(name).ok_or(KernelError::MissingField(name))?;
     HashMap::try_from(map).map_err(|error| map_error(name, error))
+}
+
+/// Takes an array out of the loaded object.
+pub(super) fn array<V: aya::Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>, KernelError> {
+    let map = ebpf.take_map(name).ok_or(KernelError::MissingField(name))?;
+    Array::try_from(map).map_err(|error| map_error(name, error))
 }
 
 /// Takes the counters out of the loaded object.

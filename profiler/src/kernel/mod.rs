@@ -27,6 +27,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use profiler_common::config::{NO_SLOT, ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, LiveCode, Pool, StackSums, Touch};
+use profiler_common::sampling::Sampling;
 use profiler_common::unwind::{NativeMapping, Row};
 
 pub use follow::Followed;
@@ -131,6 +132,7 @@ pub struct Kernel {
     deaths: Arc<links::Deaths>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
     sums: sums::Sums,
+    sampling: aya::maps::Array<aya::maps::MapData, Raw<Sampling>>,
     sweeper: sweep::Sweeper,
     ring: Option<Ring>,
     native: unwind::NativeMaps,
@@ -183,6 +185,8 @@ impl Kernel {
         let codes = maps::hash_map(&mut ebpf, "CODES")?;
         let counters = maps::counters(&mut ebpf)?;
         let sums = sums::Sums::new(&mut ebpf)?;
+        let mut sampling = maps::array(&mut ebpf, SAMPLING)?;
+        sampling.set(0, Raw(Sampling::EXACT), 0).map_err(|error| map_error(SAMPLING, error))?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
         let (links, programs) = (Arc::new(Mutex::new(links::Links::default())), Arc::new(programs));
@@ -200,6 +204,7 @@ impl Kernel {
             deaths,
             counters,
             sums,
+            sampling,
             sweeper,
             ring,
             native,
@@ -264,6 +269,11 @@ impl Kernel {
     /// What the kernel tells of kills, once the tracepoints are attached.
     pub fn kill_watch(&self) -> KillWatch {
         self.kill_watch
+    }
+
+    /// Which allocations are looked at from now on; at first all.
+    pub fn set_sampling(&mut self, sampling: Sampling) -> Result<(), KernelError> {
+        self.sampling.set(0, Raw(sampling), 0).map_err(|error| map_error(SAMPLING, error))
     }
 
     /// Makes a process known to the programs, or changes what they know.
@@ -433,6 +443,9 @@ impl Kernel {
 
 /// Programs that are attached to the kernel tracepoint of their name.
 const TRACEPOINTS: [&str; 4] = ["sys_exit", "sched_process_exit", "sched_process_exec", "sched_process_fork"];
+
+/// The map that says which allocations are looked at.
+const SAMPLING: &str = "SAMPLING";
 
 /// Likewise, for the resident ledger.
 const FAULT_TRACEPOINTS: [&str; 2] = ["page_fault_user", "page_fault_kernel"];

@@ -344,8 +344,23 @@ pub struct BlockRow {
     pub temporary_space: u64,
     /// Largest single block, bytes.
     pub largest: u64,
-    /// Most bytes of this stack live at once.
+    /// Most bytes of this stack live at once; of what was seen, where not everything was.
     pub peak_space: u64,
+    /// Blocks that were seen: what the estimates rest on. 0 in profiles from before there was sampling.
+    #[serde(default)]
+    pub samples: u64,
+    /// Variance of `alloc_space`, bytes squared: its root is the standard error. 0: each block was seen.
+    #[serde(default)]
+    pub alloc_variance: f64,
+    /// Variance of `inuse_space`.
+    #[serde(default)]
+    pub inuse_variance: f64,
+    /// Variance of `alloc_objects`.
+    #[serde(default)]
+    pub alloc_objects_variance: f64,
+    /// Variance of `inuse_objects`.
+    #[serde(default)]
+    pub inuse_objects_variance: f64,
 }
 
 /// Small objects in the pools that one stack opened in one process.

@@ -111,6 +111,12 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Unmatched,
             "frees of blocks allocated before the trace started, or whose allocation was dropped; they change no sum",
         ),
+        Counter::UnseenFrees => (
+            "unseen_frees",
+            Seen,
+            "frees of blocks that were not drawn, or allocated while the probes rested or before the trace; they change no \
+             sum",
+        ),
         Counter::Nested => {
             ("nested", Seen, "calls made inside another allocation function, counted there and not twice")
         }

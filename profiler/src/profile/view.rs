@@ -49,6 +49,21 @@ impl HeapTotals {
     }
 }
 
+/// How sure the sums over the heap ledger are: their variances, 0 where each block was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HeapVariances {
+    /// Blocks that were seen: what the estimates rest on.
+    pub samples: u64,
+    /// Of `alloc_space`, bytes squared.
+    pub alloc_space: f64,
+    /// Of `inuse_space`.
+    pub inuse_space: f64,
+    /// Of `alloc_objects`.
+    pub alloc_objects: f64,
+    /// Of `inuse_objects`.
+    pub inuse_objects: f64,
+}
+
 /// Sums over the mapping ledger, or over one origin in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MappingTotals {
@@ -120,6 +135,19 @@ impl Profile {
         self.blocks.iter().filter(|row| process(row.process)).for_each(|row| totals.add_blocks(row));
         self.pools.iter().filter(|row| process(row.process)).for_each(|row| totals.add_pools(row));
         totals
+    }
+
+    /// How sure [`Self::heap_totals_of`] is.
+    pub fn heap_variances_of(&self, process: impl Fn(u32) -> bool) -> HeapVariances {
+        let mut sums = HeapVariances::default();
+        for row in self.blocks.iter().filter(|row| process(row.process)) {
+            add(&mut sums.samples, row.samples);
+            sums.alloc_space += row.alloc_variance;
+            sums.inuse_space += row.inuse_variance;
+            sums.alloc_objects += row.alloc_objects_variance;
+            sums.inuse_objects += row.inuse_objects_variance;
+        }
+        sums
     }
 
     /// Sums over the mapping ledger, over all processes; of one origin, or of all.

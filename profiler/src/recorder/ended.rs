@@ -104,6 +104,11 @@ impl Row for BlockRow {
         self.inuse_space += other.inuse_space;
         self.temporary_objects += other.temporary_objects;
         self.temporary_space += other.temporary_space;
+        self.samples += other.samples;
+        self.alloc_variance += other.alloc_variance;
+        self.inuse_variance += other.inuse_variance;
+        self.alloc_objects_variance += other.alloc_objects_variance;
+        self.inuse_objects_variance += other.inuse_objects_variance;
         self.largest = self.largest.max(other.largest);
         // Peaks of different moments: their sum is an upper bound, the larger one a lower.
         self.peak_space = self.peak_space.max(other.peak_space);

@@ -17,6 +17,7 @@ use profiler_common::config::NO_SLOT;
 use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, Mapping, lifecycle, mapping};
 use profiler_common::ledger::{BlockKey, StackSums};
+use profiler_common::sampling::ONE;
 
 pub use looks::Looks;
 pub use process::{Start, Traced};
@@ -278,7 +279,7 @@ impl Recorder {
         let sums = kernel.stacks()?;
         let counters = kernel.counters()?;
         let mut progress = Progress {
-            allocations: counters[Counter::Allocations as usize],
+            allocations: sums.iter().map(|(_, sums)| sums.alloc_weight / ONE).sum(),
             dropped: dropped(&quality::counts(|counter| counters[counter as usize])),
             ..Progress::default()
         };

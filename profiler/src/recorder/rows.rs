@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use profiler_common::ledger::StackSums;
+use profiler_common::sampling::{ONE, SPACE_VARIANCE_UNIT, WEIGHT_VARIANCE_UNITS};
 
 use super::Recorder;
 use crate::ledger::resident::Owner;
@@ -11,6 +12,29 @@ use crate::profile::{BlockRow, MappingRow, PoolRow, ResidentRow, UnsharedRow};
 
 /// In place of a call path for pages that came without a fault.
 const UNSEEN: &str = "[no page fault seen: moved meanwhile, or mapped by the kernel]";
+
+/// A row of no process and no stack: what the kernel side's sums say.
+fn block_row(sums: &StackSums) -> BlockRow {
+    let objects = |weight: u64| weight.saturating_add(ONE / 2) / ONE;
+    let weight_variance = |variance: u64| variance as f64 / WEIGHT_VARIANCE_UNITS as f64;
+    let space_variance = |variance: u64| variance as f64 * SPACE_VARIANCE_UNIT as f64;
+    BlockRow {
+        alloc_objects: objects(sums.alloc_weight),
+        alloc_space: sums.alloc_space,
+        inuse_objects: objects(sums.alloc_weight.saturating_sub(sums.free_weight)),
+        inuse_space: sums.alloc_space.saturating_sub(sums.free_space),
+        temporary_objects: objects(sums.temporary_weight),
+        temporary_space: sums.temporary_space,
+        largest: sums.largest,
+        peak_space: sums.peak_space,
+        samples: sums.samples,
+        alloc_variance: space_variance(sums.alloc_variance),
+        inuse_variance: space_variance(sums.alloc_variance.saturating_sub(sums.free_variance)),
+        alloc_objects_variance: weight_variance(sums.alloc_weight_variance),
+        inuse_objects_variance: weight_variance(sums.alloc_weight_variance.saturating_sub(sums.free_weight_variance)),
+        ..BlockRow::default()
+    }
+}
 
 impl Recorder {
     /// The rows of the C allocator's blocks, and how many pools each stack opened.
@@ -28,21 +52,11 @@ impl Recorder {
             if sums.pools_opened > 0 {
                 opened.insert((sums.slot, *key), sums.pools_opened);
             }
-            if sums.alloc_objects == 0 {
+            if sums.samples == 0 {
                 continue;
             }
-            rows.push(BlockRow {
-                process,
-                stack: self.stacks.id(*key, &mut self.builder),
-                alloc_objects: sums.alloc_objects,
-                alloc_space: sums.alloc_space,
-                inuse_objects: sums.alloc_objects.saturating_sub(sums.free_objects),
-                inuse_space: sums.alloc_space.saturating_sub(sums.free_space),
-                temporary_objects: sums.temporary_objects,
-                temporary_space: sums.temporary_space,
-                largest: sums.largest,
-                peak_space: sums.peak_space,
-            });
+            let row = BlockRow { process, stack: self.stacks.id(*key, &mut self.builder), ..block_row(sums) };
+            rows.push(row);
         }
         (rows, opened)
     }

@@ -83,6 +83,8 @@ fn block(stack: StackId, calls: u64, size: u64, live: u64, soon: u64) -> BlockRo
         temporary_space: soon * size,
         largest: size,
         peak_space: size * (live + 3).min(calls),
+        samples: calls,
+        ..BlockRow::default()
     }
 }
 

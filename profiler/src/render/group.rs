@@ -19,6 +19,8 @@ pub(super) struct Group {
     pub small: u64,
     /// Sum of the bytes.
     pub space: u64,
+    /// Variance of `value`; 0 where it is exact.
+    pub variance: f64,
     /// The distinct paths with their numbers.
     pub paths: BTreeMap<StackId, u64>,
     /// The processes with their numbers.
@@ -41,7 +43,8 @@ pub(super) fn by_line(profile: &Profile, rows: &[Row]) -> Vec<Group> {
 
 impl Group {
     fn empty(frame: Option<FrameId>) -> Self {
-        Self { frame, value: 0, blocks: 0, small: 0, space: 0, paths: BTreeMap::new(), processes: BTreeMap::new() }
+        let (paths, processes) = (BTreeMap::new(), BTreeMap::new());
+        Self { frame, value: 0, blocks: 0, small: 0, space: 0, variance: 0.0, paths, processes }
     }
 
     fn add(&mut self, row: &Row) {
@@ -49,6 +52,7 @@ impl Group {
         *count = count.saturating_add(row.objects);
         self.value = self.value.saturating_add(row.value);
         self.space = self.space.saturating_add(row.space);
+        self.variance += row.variance;
         let path = self.paths.entry(row.stack).or_default();
         *path = path.saturating_add(row.value);
         let process = self.processes.entry(row.process).or_default();

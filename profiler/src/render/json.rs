@@ -10,6 +10,7 @@ use super::group::{Group, by_line};
 use super::payload::{Payload, payloads};
 use super::select::{self, Row};
 use super::sides::Sides;
+use super::units::standard_error;
 use super::{Ledger, Options, RenderError, Value, sanitize};
 use crate::profile::quality::Quality;
 use crate::profile::reconcile::{Part, Reconciliation};
@@ -237,6 +238,11 @@ struct Heap {
     alloc_objects: u64,
     temporary_space: u64,
     temporary_objects: u64,
+    samples: u64,
+    blocks_inuse_space_standard_error: u64,
+    blocks_inuse_objects_standard_error: u64,
+    alloc_space_standard_error: u64,
+    alloc_objects_standard_error: u64,
 }
 
 #[derive(Serialize)]
@@ -260,6 +266,8 @@ struct Origin {
 fn ledgers(profile: &Profile, tree: &Tree) -> Ledgers {
     let made = profile.heap_totals();
     let heap = profile.heap_totals_of(|process| tree.counts(process));
+    let made_errors = profile.heap_variances_of(|_| true);
+    let errors = profile.heap_variances_of(|process| tree.counts(process));
     let mapped = profile.mapping_totals(None);
     let still = profile.mapping_totals_of(None, |process| tree.counts(process));
     let mut seen: Vec<MappingOrigin> = profile.mappings.iter().map(|row| row.origin).collect();
@@ -277,6 +285,11 @@ fn ledgers(profile: &Profile, tree: &Tree) -> Ledgers {
             alloc_objects: made.alloc_objects,
             temporary_space: made.temporary_space,
             temporary_objects: made.temporary_objects,
+            samples: made_errors.samples,
+            blocks_inuse_space_standard_error: standard_error(errors.inuse_space),
+            blocks_inuse_objects_standard_error: standard_error(errors.inuse_objects),
+            alloc_space_standard_error: standard_error(made_errors.alloc_space),
+            alloc_objects_standard_error: standard_error(made_errors.alloc_objects),
         },
         mapping: Mapping {
             inuse_space: still.inuse_space,
@@ -315,6 +328,7 @@ struct TopPaths<'p> {
 struct GroupOut<'p> {
     code: Option<FrameOut<'p>>,
     value: u64,
+    standard_error: u64,
     share: f64,
     blocks: u64,
     small_objects: u64,
@@ -409,6 +423,7 @@ fn group<'p>(profile: &'p Profile, (ledger, value): (Ledger, Value), group: &Gro
     GroupOut {
         code: group.frame.and_then(|id| frame(profile, id)),
         value: group.value,
+        standard_error: standard_error(group.variance),
         share: rounded(group.value as f64 / total.max(1) as f64),
         blocks: group.blocks,
         small_objects: group.small,

@@ -23,6 +23,8 @@ pub(super) struct Row {
     pub objects: u64,
     /// How many bytes it stands for.
     pub space: u64,
+    /// Variance of `value`, where it is an estimate; 0 where it is exact, or its error is not known.
+    pub variance: f64,
 }
 
 /// Every call path whose number is not zero.
@@ -85,7 +87,15 @@ fn block_row(row: &BlockRow, value: Value) -> Row {
         Value::PeakSpace => (0, row.peak_space),
         Value::TouchedSpace | Value::OwnedSpace => (0, 0),
     };
-    Row { process: row.process, stack: row.stack, small: false, value: pick(value, objects, space), objects, space }
+    let variance = match value {
+        Value::InuseSpace => row.inuse_variance,
+        Value::InuseObjects => row.inuse_objects_variance,
+        Value::AllocSpace => row.alloc_variance,
+        Value::AllocObjects => row.alloc_objects_variance,
+        _ => 0.0,
+    };
+    let value = pick(value, objects, space);
+    Row { process: row.process, stack: row.stack, small: false, value, objects, space, variance }
 }
 
 /// How many small objects were ever made is not counted, only which are live.
@@ -95,7 +105,7 @@ fn pool_row(row: &PoolRow, value: Value) -> Option<Row> {
         _ => return None,
     };
     let value = pick(value, objects, space);
-    Some(Row { process: row.process, stack: row.stack, small: true, value, objects, space })
+    Some(Row { process: row.process, stack: row.stack, small: true, value, objects, space, variance: 0.0 })
 }
 
 fn mapping_row(row: &MappingRow, value: Value) -> Row {
@@ -103,14 +113,15 @@ fn mapping_row(row: &MappingRow, value: Value) -> Row {
         Value::InuseSpace | Value::InuseObjects => (row.inuse_objects, row.inuse_space),
         _ => (row.alloc_objects, row.alloc_space),
     };
-    Row { process: row.process, stack: row.stack, small: false, value: pick(value, objects, space), objects, space }
+    let value = pick(value, objects, space);
+    Row { process: row.process, stack: row.stack, small: false, value, objects, space, variance: 0.0 }
 }
 
 /// Bytes of no live block that the trace knows are nobody's when it is asked who allocated them.
 fn resident_row(row: &ResidentRow, value: Value) -> Option<Row> {
     let stack = if value == Value::OwnedSpace { row.allocated_by? } else { row.stack };
     let space = row.inuse_space;
-    Some(Row { process: row.process, stack, small: false, value: space, objects: 0, space })
+    Some(Row { process: row.process, stack, small: false, value: space, objects: 0, space, variance: 0.0 })
 }
 
 fn pick(value: Value, objects: u64, space: u64) -> u64 {

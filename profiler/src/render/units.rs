@@ -1,5 +1,25 @@
 //! Numbers for people: bytes in IEC units, counts, shares, times.
 
+/// The standard error of an estimate of this variance, rounded up: 0 only where it is exact.
+pub fn standard_error(variance: f64) -> u64 {
+    // A profile may come from anywhere: what is no number becomes 0, and what is too large the largest.
+    variance.sqrt().ceil() as u64
+}
+
+/// The standard error of an estimate as a share of it: `± 4 %`; `None` where it is exact.
+pub fn error(value: u64, variance: f64) -> Option<String> {
+    if variance.is_nan() || variance <= 0.0 {
+        return None;
+    }
+    let percent = 100.0 * variance.sqrt() / value.max(1) as f64;
+    Some(match percent {
+        small if small < 0.1 => "± 0.1 %".to_owned(),
+        small if small < 10.0 => format!("± {small:.1} %"),
+        large if large < 1000.0 => format!("± {large:.0} %"),
+        _ => "± more than 1000 %".to_owned(),
+    })
+}
+
 /// Bytes: "0 B", "999 B", "12.3 MiB".
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -93,6 +113,18 @@ pub fn time_ms(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_estimates() {
+        let check = |value, variance, expected: Option<&str>| assert_eq!(error(value, variance).as_deref(), expected);
+        check(1000, 0.0, None);
+        check(1000, f64::NAN, None);
+        check(1000, 1600.0, Some("± 4.0 %"));
+        check(1000, 1e4, Some("± 10 %"));
+        check(1 << 40, 1.0, Some("± 0.1 %"));
+        check(0, 1e6, Some("± more than 1000 %"));
+        assert_eq!([0.0, 1.5, f64::NAN, f64::INFINITY].map(standard_error), [0, 2, 0, u64::MAX]);
+    }
 
     #[test]
     fn bytes_change_unit_without_a_gap() {

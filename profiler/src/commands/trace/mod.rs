@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use profiler_common::sampling::Sampling;
 use regex::Regex;
 
 use crate::exit::{Exit, Failure};
@@ -51,6 +52,11 @@ pub struct TraceArgs {
     /// Which ledgers to keep: heap probes every call of malloc and free; the others cost next to nothing.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["heap", "mapping", "resident"], value_name = "LEDGER,...")]
     pub ledger: Vec<LedgerArg>,
+    /// Look at a part of the allocations only, which stands for all: in the mean one in so many bytes; blocks of this size
+    /// and more are all seen.
+    #[arg(long, value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(1..=profiler_common::sampling::MAX_INTERVAL))]
+    pub sample_interval: Option<u64>,
     /// Walk native frames too: names the C or Rust function that called malloc.
     #[arg(long)]
     pub native: bool,
@@ -126,6 +132,9 @@ async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
     let mut kernel = Kernel::load(settings).map_err(Failure::cannot_observe)?;
     kernel.attach_tracepoints(args.keeps(LedgerArg::Resident)).map_err(Failure::cannot_observe)?;
     let roots = Roots::open(args, &mut kernel)?;
+    if let Some(interval) = args.sample_interval {
+        kernel.set_sampling(Sampling { interval, ..Sampling::EXACT }).map_err(Failure::cannot_observe)?;
+    }
     // Only now: a launched program is not to inherit it.
     oom_score::spare_this_process();
     let path = args.output.clone().unwrap_or_else(|| default_path(&roots));

@@ -4,7 +4,7 @@ use crate::profile::tree::Tree;
 use crate::profile::view::HeapTotals;
 use crate::profile::{MappingOrigin, Profile};
 use crate::render::page::{Page, words};
-use crate::render::units::{bytes, change, count, counted, rough_share};
+use crate::render::units::{bytes, change, count, counted, error, rough_share};
 
 const NAME_COLUMNS: usize = 24;
 const VALUE_COLUMNS: usize = 11;
@@ -50,15 +50,20 @@ fn write_heap(page: &mut Page, profile: &Profile, tree: &Tree) {
         0 => String::new(),
         objects => format!(" and {} ({})", counted(objects, "small object"), bytes(heap.small_space)),
     };
+    let variances = profile.heap_variances_of(|process| tree.counts(process));
+    let made = profile.heap_variances_of(|_| true);
+    let sure = |value, variance| error(value, variance).map_or(String::new(), |error| format!("; {error}"));
     let surviving = match heap.surviving_space() {
         0 => "nothing that was allocated during the trace survived it".to_owned(),
-        _ => format!("in {}{small}", counted(heap.inuse_objects, "block")),
+        space => {
+            format!("in {}{small}{}", counted(heap.inuse_objects, "block"), sure(space, variances.inuse_space))
+        }
     };
     line(page, "heap: surviving", &bytes(heap.surviving_space()), &surviving);
     if tree.gone() > 0 {
         line(page, "heap: of ended processes", &bytes(tree.gone()), "live when their process ended: gone with it");
     }
-    let blocks = format!("in {}", counted(all.alloc_objects, "block"));
+    let blocks = format!("in {}{}", counted(all.alloc_objects, "block"), sure(all.alloc_space, made.alloc_space));
     line(page, "heap: allocated", &bytes(all.alloc_space), &blocks);
     let freed = format!(
         "{} of the bytes allocated, {} within 100 ms",

@@ -12,7 +12,7 @@ use crate::render::page::{Page, words};
 use crate::render::path::Names;
 use crate::render::select::{self, Row};
 use crate::render::sides::Sides;
-use crate::render::units::{bytes, count, counted, share};
+use crate::render::units::{bytes, count, counted, error, share};
 use crate::render::{Ledger, Options, RenderError, Value, program};
 
 /// Columns before the lines below an entry's first.
@@ -208,7 +208,8 @@ impl Entry<'_> {
         let small = (group.small > 0).then(|| counted(group.small, "small object"));
         let space = (!self.value.is_space()).then(|| bytes(group.space));
         let processes = self.spread.then(|| self.processes(group));
-        let counts: Vec<String> = [blocks, small, space, processes].into_iter().flatten().collect();
+        let error = error(group.value, group.variance);
+        let counts: Vec<String> = [error, blocks, small, space, processes].into_iter().flatten().collect();
         let counts = counts.join(", ");
         if group.paths.len() < 2 {
             return counts;
