@@ -324,16 +324,20 @@ fn multiprocessing_by_every_way_to_start() {
     }
 }
 
+/// An interpreter of another version, if there is one: what is known of the one does not help with the other.
+fn another(interpreter: &python::Interpreter) -> python::Interpreter {
+    // From 3.15 on a bytearray's block has another size.
+    let is_other = |other: &python::Interpreter| {
+        other.version.1 < 14 && other.version.1 != interpreter.version.1 && !other.free_threaded
+    };
+    python::find_all().into_iter().rfind(is_other).unwrap_or_else(|| interpreter.clone())
+}
+
 #[test]
 fn programs_that_start_programs() {
     let Some(interpreter) = interpreters::newest_for_test("programs_that_start_programs") else { return };
-    let others = python::find_all();
-    // From 3.15 on a bytearray's block has another size.
-    let is_other = |other: &&python::Interpreter| {
-        other.version.1 < 14 && other.version.1 != interpreter.version.1 && !other.free_threaded
-    };
-    let other = others.iter().rfind(|other| is_other(other)).unwrap_or(&interpreter);
-    println!("programs_that_start_programs: and {}", interpreters::name(other));
+    let other = another(&interpreter);
+    println!("programs_that_start_programs: and {}", interpreters::name(&other));
     let mut service = Workload::start(&interpreter.path, "servers/programs.py", [&other.path]).unwrap();
     let mut tracer = Tracer::attach(service.pid()).unwrap();
     let mut all = Vec::new();
@@ -369,4 +373,36 @@ fn programs_that_start_programs() {
     assert_eq!(rows[0].end, End::Executed);
     let made: u64 = profile.blocks.iter().filter(|row| row.largest == held.size).map(|row| row.alloc_objects).sum();
     assert_eq!(made, held.kept, "{held:?}");
+}
+
+#[derive(Deserialize)]
+struct Crowd<Told> {
+    crowd: Vec<Told>,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    pid: u32,
+}
+
+/// A shell that executes Python may do so while pyalloc looks at it: what is found then is not the shell's.
+#[test]
+fn shells_that_become_python_all_at_once() {
+    let Some(interpreter) = interpreters::newest_for_test("shells_that_become_python_all_at_once") else { return };
+    let mut service = Workload::start(&interpreter.path, "servers/programs.py", [&another(&interpreter).path]).unwrap();
+    let mut tracer = Tracer::attach(service.pid()).unwrap();
+    service.say("crowd").unwrap();
+    let started: Crowd<Started> = service.read().unwrap();
+    let pids: Vec<u32> = started.crowd.iter().map(|one| one.pid).collect();
+    tracer.wait_until_probed(&pids).unwrap();
+    service.say("work").unwrap();
+    let worked: Crowd<Held> = service.read().unwrap();
+    service.say("exit").unwrap();
+    assert!(service.wait().unwrap().success());
+    let traced = tracer.wait().unwrap();
+    for held in &worked.crowd {
+        let functions = ["keep.<locals>.<genexpr>", "<genexpr>"];
+        let recorded: u64 = functions.map(|name| blocks(&traced.profile, held.pid, name, held.size).0).iter().sum();
+        assert_eq!(recorded, held.kept, "{held:?}: {}", traced.complaint);
+    }
 }

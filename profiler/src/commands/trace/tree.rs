@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use profiler_common::config::{FIRST_EXECUTED_SLOT, FIRST_FORKED_SLOT, NO_SLOT, ProcessConfig, process_flags};
+use profiler_common::config::{
+    FIRST_EXECUTED_SLOT, FIRST_FORKED_SLOT, NO_SLOT, ProcessConfig, process_flags, thread_slot,
+};
 use profiler_common::event::{Lifecycle, lifecycle};
 
 use super::end::exit_of;
@@ -55,9 +57,28 @@ impl Member {
     }
 }
 
+/// An interpreter that was found before it ran.
+struct Settling {
+    since: Instant,
+    looked: Option<(Instant, usize)>,
+    /// Without paths until it has settled: how long it was without probes, microseconds, to be told then.
+    untold_us: Option<u64>,
+}
+
+impl Settling {
+    fn of(python: &Python) -> Option<Self> {
+        (!python.initialized).then(|| Self { since: Instant::now(), looked: None, untold_us: None })
+    }
+
+    /// A program that embeds Python may start it much later, or never.
+    fn is_soon(&self) -> bool {
+        self.since.elapsed() < UNDECIDED_FOR
+    }
+}
+
 enum State {
-    /// Its probes are on.
-    Probed { points: Points, settling: bool },
+    /// Its probes are on. `settling`: where its threads keep their state is not known for good yet.
+    Probed { points: Points, settling: Option<Settling> },
     /// It was forked, and the kernel side's thread attaches its probes.
     Forked { points: Points, since: Instant, forked_ns: u64 },
     /// It has executed a program that may yet turn out to be Python. `ahead`: the probes that this program had the last
@@ -88,7 +109,7 @@ impl Tree {
         recorder.add_found(slot, target.start);
         let state = match target.python {
             Some(python) => {
-                let settling = !python.initialized;
+                let settling = Settling::of(&python);
                 match self.probe(kernel, recorder, slot, identity.pid, python, hold, None) {
                     Ok(points) => {
                         self.start_residence(recorder, slot, Owner::Before);
@@ -139,7 +160,12 @@ impl Tree {
 
     /// Whether there is something to look at soon.
     pub fn is_undecided(&self) -> bool {
-        !self.new.is_empty() || self.members.values().any(|member| matches!(member.state, State::Undecided { .. }))
+        let is_open = |member: &Member| match &member.state {
+            State::Undecided { .. } => true,
+            State::Probed { settling: Some(settling), .. } => settling.is_soon(),
+            _ => false,
+        };
+        !self.new.is_empty() || self.members.values().any(is_open)
     }
 
     /// Acts on a fork, an exec or an exit.
@@ -187,16 +213,20 @@ impl Tree {
         for slot in self.slots(|_| true) {
             self.remove_if_gone(slot, kernel, recorder);
         }
-        for slot in self.slots(|member| matches!(member.state, State::Probed { settling: true, .. })) {
-            self.settle(slot, kernel)?;
-        }
-        Ok(())
+        self.settle_all(kernel, recorder)
     }
 
-    /// Looks whether programs just executed have their interpreter by now.
+    /// Looks whether programs just executed have their interpreter by now, and whether it runs.
     pub fn decide(&mut self, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
         for slot in self.slots(|member| matches!(member.state, State::Undecided { .. })) {
             self.decide_one(slot, kernel, recorder)?;
+        }
+        self.settle_all(kernel, recorder)
+    }
+
+    fn settle_all(&mut self, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
+        for slot in self.slots(|member| matches!(member.state, State::Probed { settling: Some(_), .. })) {
+            self.settle(slot, kernel, recorder)?;
         }
         Ok(())
     }
@@ -302,7 +332,7 @@ impl Tree {
             process.probed_after(at_ns.saturating_sub(*forked_ns) / 1000);
         }
         // One that has ended has none, but what it forked has: a daemon's middle process ends at once.
-        member.state = State::Probed { points: points.clone(), settling: false };
+        member.state = State::Probed { points: points.clone(), settling: None };
     }
 
     /// Another program in the same process: for the profile it is another process.
@@ -323,6 +353,10 @@ impl Tree {
             recorder.set_end(old_slot, profile::End::Executed);
             let Ok(target) = Target::unknown(old.identity.pid) else { return Ok(()) };
             recorder.add_process(slot, target.start);
+        }
+        // Between the kernel side's word and this one, the program before may have been written over the new one.
+        if kernel.slot_of(old.identity.pid) == Some(old_slot) {
+            self.follow(kernel, slot, old.identity.pid)?;
         }
         let ahead = self.attach_ahead(kernel, slot, old.identity.pid);
         let state = State::Undecided { since: Instant::now(), executed_ns: event.header.time_ns, looked: None, ahead };
@@ -352,14 +386,19 @@ impl Tree {
         let state = match found {
             // Before the loader is done, CPython's tables of allocator functions are not filled in.
             Some(Target { python: Some(python), .. }) if !python.initialized && !python.counts_pools() => return Ok(()),
-            Some(Target { start, python: Some(python), .. }) => {
+            // A look takes long enough for it to execute the next program, and then that one's interpreter was found.
+            Some(Target { start, python: Some(python), .. }) if kernel.slot_of(identity.pid) == Some(slot) => {
                 if let Some(process) = recorder.process_mut(slot) {
                     process.became_python(start);
                 }
-                let settling = !python.initialized;
+                let mut settling = Settling::of(&python);
+                let is_blind = python.config.thread_slot.mode == thread_slot::NONE;
                 let probed = self.probe(kernel, recorder, slot, identity.pid, python, 0, ahead.as_ref());
-                if let Some(process) = recorder.process_mut(slot).filter(|_| probed.is_ok()) {
-                    process.probed_after(since_us(executed_ns));
+                let unprobed_us = since_us(executed_ns);
+                if let Some(settling) = settling.as_mut().filter(|_| is_blind) {
+                    settling.untold_us = Some(unprobed_us);
+                } else if let Some(process) = recorder.process_mut(slot).filter(|_| probed.is_ok()) {
+                    process.probed_after(unprobed_us);
                 }
                 match probed {
                     Ok(points) => {
@@ -380,16 +419,24 @@ impl Tree {
     }
 
     /// Once the interpreter runs, where its threads keep their state is known for good, and one read fewer is needed.
-    fn settle(&mut self, slot: u32, kernel: &mut Kernel) -> Result<(), KernelError> {
+    fn settle(&mut self, slot: u32, kernel: &mut Kernel, recorder: &mut Recorder) -> Result<(), KernelError> {
         let Some(member) = self.members.get_mut(&slot) else { return Ok(()) };
-        let Ok(interpreter) = Interpreter::discover(member.identity.pid) else { return Ok(()) };
-        if let State::Probed { settling, .. } = &mut member.state
-            && interpreter.initialized
-        {
-            let (slot, forked) = (interpreter.thread_slot, interpreter.forked_thread_slot);
-            kernel.settle_process(member.identity.pid, slot, forked)?;
-            *settling = false;
+        let pid = member.identity.pid;
+        let State::Probed { settling, .. } = &mut member.state else { return Ok(()) };
+        let Some(open) = settling else { return Ok(()) };
+        if !is_worth_a_look(pid, &mut open.looked) {
+            return Ok(());
         }
+        let Ok(interpreter) = Interpreter::discover(pid) else { return Ok(()) };
+        // What has executed another program meanwhile is told soon, and this may be that one's interpreter.
+        if !interpreter.initialized || kernel.slot_of(pid) != Some(slot) {
+            return Ok(());
+        }
+        kernel.settle_process(pid, interpreter.thread_slot, interpreter.forked_thread_slot)?;
+        if let Some((process, unprobed_us)) = recorder.process_mut(slot).zip(open.untold_us) {
+            process.probed_after(unprobed_us);
+        }
+        *settling = None;
         Ok(())
     }
 
