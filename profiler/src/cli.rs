@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench_probes, check, diff, doctor, objects, report, trace};
+use crate::commands::{bench_probes, check, diff, doctor, objects, report, top, trace};
 use crate::exit::{Exit, Failure};
 use crate::kernel::calibrate;
 use crate::process::launch;
@@ -24,6 +24,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Trace(trace::TraceArgs),
+    Top(top::TopArgs),
     Report(report::ReportArgs),
     Diff(diff::DiffArgs),
     Check(check::CheckArgs),
@@ -49,6 +50,7 @@ struct LaunchArgs {
 const EXIT_CODES: &str = "Examples:
   sudo pyalloc trace --pid 4242 --duration 30s
   sudo pyalloc trace -- python app.py
+  sudo pyalloc top --pid 4242
   pyalloc report pyalloc-4242.pyalloc --format flamegraph -o flamegraph.svg
   pyalloc diff before.pyalloc after.pyalloc
   pyalloc check run.pyalloc --baseline main.pyalloc
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
 fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Trace(args) => trace::run(args),
+        Command::Top(args) => top::run(args),
         Command::Report(args) => report::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Check(args) => check::run(args),

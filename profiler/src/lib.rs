@@ -20,4 +20,5 @@ pub mod recorder;
 pub mod render;
 pub mod symbol;
 pub mod terminal;
+pub mod tui;
 pub mod unwind;

@@ -6,4 +6,5 @@ pub mod diff;
 pub mod doctor;
 pub mod objects;
 pub mod report;
+pub mod top;
 pub mod trace;

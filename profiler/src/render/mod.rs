@@ -12,6 +12,7 @@ mod folded;
 mod group;
 mod html;
 mod json;
+pub mod live;
 mod page;
 mod path;
 mod payload;

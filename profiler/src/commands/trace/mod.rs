@@ -1,11 +1,13 @@
 //! `pyalloc trace`: attach or launch, record, report.
 
 mod end;
+mod live;
 mod progress;
 mod record;
 mod select;
 pub(super) mod target;
 mod tree;
+mod watched;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use crate::process::oom_score;
 use crate::render::{self, Format};
 use crate::terminal::{self, Stream};
 
+use live::Live;
 use record::{Finished, Recording};
 use target::Roots;
 
@@ -121,7 +124,40 @@ pub fn run(args: &TraceArgs) -> Result<Exit, Failure> {
     runtime.block_on(trace(args))
 }
 
+/// Shows what is recorded while it is, and writes it only when asked.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn watch_live(args: &TraceArgs) -> Result<Exit, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)?;
+    let watched = runtime.block_on(async {
+        let (mut recording, _) = start(args)?;
+        let title =
+            args.pid.iter().map(|pid| format!("pid {pid}")).chain(args.name.iter().map(|name| name.to_string()));
+        let title: Vec<_> = title.chain(args.cgroup.iter().map(|folder| folder.display().to_string())).collect();
+        recording.show_on(Live::start(title.join(", "), !args.keeps(LedgerArg::Heap))?);
+        let ended = recording.run(None).await;
+        recording.close();
+        ended
+    });
+    watched.map(|_| Exit::Fine)
+}
+
 async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
+    let (mut recording, path) = start(args)?;
+    let end = recording.run(args.duration).await?;
+    recording.finish_writing().await?;
+    let finished = recording.finish(end)?;
+    if !args.quiet {
+        show(&finished, &path)?;
+    }
+    // Last: what was recorded is shown even if it could not be kept.
+    finished.unwritten.map_or(Ok(finished.exit), |error| Err(Failure::usage(error)))
+}
+
+/// Attaches; also where the profile is to be written.
+fn start(args: &TraceArgs) -> Result<(Recording, PathBuf), Failure> {
     let settings = Settings {
         max_live_blocks: args.max_live_blocks,
         links: args.links,
@@ -139,15 +175,7 @@ async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
     oom_score::spare_this_process();
     let path = args.output.clone().unwrap_or_else(|| default_path(&roots));
     output::check_writable(&path).map_err(Failure::usage)?;
-    let mut recording = Recording::start(args, kernel, roots, &path)?;
-    let end = recording.run(args.duration).await?;
-    recording.finish_writing().await?;
-    let finished = recording.finish(end)?;
-    if !args.quiet {
-        show(&finished, &path)?;
-    }
-    // Last: what was recorded is shown even if it could not be kept.
-    finished.unwritten.map_or(Ok(finished.exit), |error| Err(Failure::usage(error)))
+    Ok((Recording::start(args, kernel, roots, &path)?, path))
 }
 
 fn default_path(roots: &Roots) -> PathBuf {

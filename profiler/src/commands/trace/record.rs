@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::end::End;
+use super::live::{self, Live};
 use super::progress::Progress;
 use super::target::{Roots, Target};
 use super::tree::{Tree, descendants};
@@ -43,14 +44,14 @@ const READING_SHARE: u32 = 200;
 
 /// A running recording.
 pub struct Recording {
-    kernel: Kernel,
+    pub(super) kernel: Kernel,
     ring: Ring,
-    recorder: Recorder,
-    tree: Tree,
+    pub(super) recorder: Recorder,
+    pub(super) tree: Tree,
     launched: Option<Launched>,
     native: bool,
     next_reading: Instant,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     ready: Option<PathBuf>,
     progress: Progress,
     /// The write under way: forks are not to wait for a disk.
@@ -59,6 +60,8 @@ pub struct Recording {
     unwritten: bool,
     /// Looks at the objects of the processes, if they are wanted.
     looks: Option<Looks>,
+    /// The screen of who watches it.
+    pub(super) live: Option<Live>,
 }
 
 /// What is left of a recording.
@@ -123,6 +126,7 @@ impl Recording {
             writing: None,
             unwritten: false,
             looks: None,
+            live: None,
         };
         if args.objects {
             recording.look_at_objects();
@@ -155,16 +159,30 @@ impl Recording {
         }
     }
 
-    /// Records until the end.
+    /// Records until the end; where somebody watches, until they have seen enough.
     pub async fn run(&mut self, duration: Option<Duration>) -> Result<End, Failure> {
         let mut signals = Signals::new().map_err(Failure::cannot_observe)?;
+        let end = self.record(duration, &mut signals).await?;
+        if end == End::Over && self.live.is_some() {
+            tokio::select! {
+                seen = self.linger() => seen?,
+                _ = signals.terminate.recv() => {}
+                _ = signals.hangup.recv() => {}
+            }
+        }
+        Ok(end)
+    }
+
+    async fn record(&mut self, duration: Option<Duration>, signals: &mut Signals) -> Result<End, Failure> {
         let deadline = duration.map(|duration| tokio::time::Instant::now() + duration);
         let mut samples = interval(SAMPLE_EVERY);
         samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut written = Instant::now();
-        self.write(false)?.map_err(Failure::usage)?;
+        if self.live.is_none() {
+            self.write(false)?.map_err(Failure::usage)?;
+        }
         self.say_ready()?;
         loop {
             tokio::select! {
@@ -185,11 +203,12 @@ impl Recording {
                         return Ok(end);
                     }
                     self.say_probed()?;
-                    if written.elapsed() >= WRITE_EVERY {
+                    if self.live.is_none() && written.elapsed() >= WRITE_EVERY {
                         self.write_aside().await?;
                         written = Instant::now();
                     }
                 }
+                happened = live::happened(&mut self.live) => if let Some(end) = self.show(happened)? { return Ok(end) },
                 () = sleep_until(deadline.unwrap_or_else(far_away)), if deadline.is_some() => return Ok(End::Duration),
                 // A launched program gets the terminal's Ctrl-C itself, and decides what to do with it.
                 _ = signals.interrupt.recv() => if self.launched.is_none() { return Ok(End::Interrupted) },
@@ -319,7 +338,7 @@ impl Recording {
 
     /// Reads the pools and what is shared, unless the last time took so long that it is too early. The report says how
     /// old the reading is; the one at the end is always made.
-    fn read_processes(&mut self) -> Result<(), Failure> {
+    pub(super) fn read_processes(&mut self) -> Result<(), Failure> {
         let began = Instant::now();
         if began < self.next_reading {
             return Ok(());

@@ -50,29 +50,49 @@ fn cost(looks: &[&ObjectLook]) -> String {
 }
 
 fn write_growth(page: &mut Page, first: &ObjectLook, last: &ObjectLook) {
+    write_types(page, first, last);
+    write_containers(page, first, last);
+    for row in last.caches.iter().take(MOST_ROWS) {
+        page.sentence(&cache(row));
+    }
+    let (came, rows) = if last.focused.is_empty() { ("", &last.retainers) } else { (" what came", &last.focused) };
+    // Where there are many places, none of them keeps much.
+    let told: Vec<_> = rows.iter().filter(|row| row.holder != Holder::Unknown).take(MOST_ROWS).collect();
+    if !told.is_empty() {
+        page.row(&format!("         objects          bytes  who keeps{came}, by a sample"));
+    }
+    for row in told {
+        page.row(&format!("  {:>14} {:>14}  {}", count(row.objects), bytes(row.space), keeper(row)));
+    }
+}
+
+fn write_types(page: &mut Page, first: &ObjectLook, last: &ObjectLook) {
+    let types = grown(&last.types, |row| row.space.saturating_sub(space_of(first, &row.name)));
+    if types.is_empty() {
+        page.sentence("no type of objects has grown");
+        return;
+    }
     page.row("         objects          bytes  type");
-    for row in grown(&last.types, |row| row.space.saturating_sub(space_of(first, &row.name))) {
+    for row in types {
         let before = first.types.iter().find(|before| before.name == row.name);
         let objects = signed(row.objects, before.map_or(0, |before| before.objects), count);
         let space = signed(row.space, before.map_or(0, |before| before.space), bytes);
         page.row(&format!("  {objects:>14} {space:>14}  {}", visible(&row.name)));
     }
-    page.row("          length          bytes  container");
+}
+
+fn write_containers(page: &mut Page, first: &ObjectLook, last: &ObjectLook) {
     let before = |row: &ContainerRow| first.containers.iter().find(|old| is_same(old, row));
-    for row in grown(&last.containers, |row| row.deep_space.saturating_sub(before(row).map_or(0, |old| old.deep_space)))
-    {
+    let gain = |row: &ContainerRow| row.deep_space.saturating_sub(before(row).map_or(0, |old| old.deep_space));
+    let containers = grown(&last.containers, gain);
+    if !containers.is_empty() {
+        page.row("          length          bytes  container");
+    }
+    for row in containers {
         let old = before(row);
         let length = signed(row.length, old.map_or(0, |old| old.length), count);
         let space = signed(row.deep_space, old.map_or(0, |old| old.deep_space), bytes);
         page.row(&format!("  {length:>14} {space:>14}  {}", container(row)));
-    }
-    for row in last.caches.iter().take(MOST_ROWS) {
-        page.sentence(&cache(row));
-    }
-    let (came, rows) = if last.focused.is_empty() { ("", &last.retainers) } else { (" what came", &last.focused) };
-    page.sentence(&format!("Who keeps{came}, by a sample:"));
-    for row in rows.iter().take(MOST_ROWS) {
-        page.row(&format!("  {:>14} {:>14}  {}", count(row.objects), bytes(row.space), keeper(row)));
     }
 }
 
