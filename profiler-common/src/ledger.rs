@@ -146,6 +146,22 @@ pub struct StackSums {
     pub late_free_space: [u64; LATE_FREES],
 }
 
+/// What one process has received and sent through sockets since its trace started.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Traffic {
+    /// Bytes received.
+    pub received: u64,
+    /// Calls that received any.
+    pub receives: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Calls that sent any.
+    pub sends: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+}
+
 /// A block given back within this many milliseconds of its allocation is temporary.
 pub const TEMPORARY_MS: u32 = 100;
 
@@ -154,3 +170,4 @@ const _: () = assert!(core::mem::size_of::<Block>() == 32);
 const _: () = assert!(core::mem::size_of::<Pool>() == 24);
 const _: () = assert!(core::mem::size_of::<StackSums>() == 160);
 const _: () = assert!(core::mem::size_of::<Touch>() == 24);
+const _: () = assert!(core::mem::size_of::<Traffic>() == 40);

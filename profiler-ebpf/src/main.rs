@@ -28,6 +28,7 @@ mod ring;
 mod sampling;
 mod stack;
 mod thread;
+mod traffic;
 mod walk;
 
 use core::ffi::c_void;
@@ -77,7 +78,7 @@ pub extern "C" fn idle_return(_ctx: *mut c_void) -> u32 {
     probe::try_nothing()
 }
 
-/// Every system call's exit: mmap, munmap, mremap and brk are picked out first.
+/// Every system call's exit: mmap, munmap, mremap, brk and those that accept connections are picked out first.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     mapping::try_sys_exit(&ctx)
@@ -93,6 +94,18 @@ pub fn page_fault_user(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "page_fault_kernel")]
 pub fn page_fault_kernel(ctx: BtfTracePointContext) -> i32 {
     fault::try_kernel(&ctx)
+}
+
+/// Data came out of a socket (Linux 6.3+).
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
+    traffic::try_receive(&ctx)
+}
+
+/// Data went into a socket (Linux 6.3+).
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    traffic::try_send(&ctx)
 }
 
 /// A thread ends.

@@ -11,7 +11,7 @@ use profiler_common::probe::{Function, Register};
 use crate::process::Current;
 use crate::registers::Registers;
 use crate::thread::Thread;
-use crate::{clock, counters, process, ring, sampling, stack, thread};
+use crate::{clock, counters, process, ring, sampling, stack, thread, traffic};
 
 /// System call numbers of x86-64.
 const MMAP: u64 = 9;
@@ -27,6 +27,9 @@ const LAST_ADDRESS: u64 = (-4096_i64).cast_unsigned();
 pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
     let regs = Registers::of_tracepoint(ctx.arg::<*const pt_regs>(0));
     let number = regs.system_call();
+    if traffic::accepts(number) {
+        return traffic::try_accepted(ctx.arg::<u64>(1));
+    }
     if number != MMAP && number != MUNMAP && number != MREMAP && number != BRK {
         return 0;
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench_probes, check, diff, doctor, objects, report, top, trace};
+use crate::commands::{bench_probes, check, diagnose, diff, doctor, objects, report, top, trace};
 use crate::exit::{Exit, Failure};
 use crate::kernel::calibrate;
 use crate::process::launch;
@@ -23,6 +23,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Diagnose(diagnose::DiagnoseArgs),
     Trace(trace::TraceArgs),
     Top(top::TopArgs),
     Report(report::ReportArgs),
@@ -48,6 +49,7 @@ struct LaunchArgs {
 }
 
 const EXIT_CODES: &str = "Examples:
+  sudo pyalloc diagnose --pid 4242
   sudo pyalloc trace --pid 4242 --duration 30s
   sudo pyalloc trace -- python app.py
   sudo pyalloc top --pid 4242
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
+        Command::Diagnose(args) => diagnose::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Top(args) => top::run(args),
         Command::Report(args) => report::run(args),

@@ -7,6 +7,7 @@ pub mod allocator;
 pub mod cli;
 pub mod commands;
 pub mod compare;
+pub mod diagnose;
 pub mod event;
 pub mod exit;
 pub mod kernel;

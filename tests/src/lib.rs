@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod code;
 pub mod container;
+pub mod corpus;
 pub mod demo_service;
 pub mod doomed;
 pub mod guard;

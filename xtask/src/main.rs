@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod command;
+mod corpus;
 mod demo;
 mod interpreters;
 mod interrupt;
@@ -26,6 +27,8 @@ cargo xtask TASK
   build-ebpf   build the kernel side alone, and print the path of the object
   matrix       records on every interpreter what it says itself, and writes docs/interpreters.md
   resident     traces processes of known composition and writes docs/resident.md
+  corpus       diagnoses programs whose memory trouble is known, prints what was right, and writes docs/corpus.md;
+               --only NAME for some of them, --repeat N, --cases FOLDER for cases from elsewhere instead
   demo         a small service that leaks, under load, traced: prints the report and the flamegraph's path
   test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
   ci           what CI runs: format, lints, tests
@@ -39,7 +42,7 @@ cargo xtask TASK
                of it; --repeats N for another number
   help         this text
 
-Tracing needs root: demo, test, resident, bench and survive use sudo where they are not run as root.
+Tracing needs root: demo, corpus, test, resident, bench and survive use sudo where they are not run as root.
 ";
 
 /// Usage errors have the exit code that pyalloc itself gives them.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         ["build-ebpf"] => build_ebpf(),
         ["matrix"] => matrix::run(),
         ["resident"] => resident::run(),
+        ["corpus", ref options @ ..] => corpus::run(options),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["ci"] => ci::run(),

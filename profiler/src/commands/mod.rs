@@ -2,6 +2,7 @@
 
 pub mod bench_probes;
 pub mod check;
+pub mod diagnose;
 pub mod diff;
 pub mod doctor;
 pub mod objects;

@@ -16,6 +16,7 @@ pub mod site;
 mod sums;
 mod sweep;
 mod sys;
+mod traffic;
 pub mod unwind;
 
 use std::collections::{HashMap as StdHashMap, HashSet as StdHashSet};
@@ -245,6 +246,13 @@ impl Kernel {
         Ok(())
     }
 
+    /// Attaches the tracepoints that tell what goes through sockets; kernels before 6.3 have none. Every process pays
+    /// for them at each call.
+    pub fn attach_traffic(&mut self) -> Result<(), KernelError> {
+        let btf = self.btf.parse()?;
+        TRAFFIC_TRACEPOINTS.into_iter().try_for_each(|name| self.attach_tracepoint(name, &btf))
+    }
+
     fn attach_tracepoint(&mut self, name: &'static str, btf: &Btf) -> Result<(), KernelError> {
         let program = self.load_tracepoint(name, btf)?;
         program.attach().map(drop).map_err(|error| refused(name, &error))
@@ -440,6 +448,9 @@ impl Kernel {
             .collect()
     }
 }
+
+/// Likewise, for what goes through sockets.
+const TRAFFIC_TRACEPOINTS: [&str; 2] = ["sock_recv_length", "sock_send_length"];
 
 /// Programs that are attached to the kernel tracepoint of their name.
 const TRACEPOINTS: [&str; 4] = ["sys_exit", "sched_process_exit", "sched_process_exec", "sched_process_fork"];

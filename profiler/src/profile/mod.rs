@@ -17,6 +17,7 @@ pub mod reconcile;
 pub mod timeline;
 pub mod tree;
 mod validate;
+pub mod verdict;
 pub mod view;
 
 use bounds::{FEW, PROCESSES, ROWS};
@@ -74,6 +75,9 @@ pub struct Profile {
     /// What a diagnosis looks at beside the ledgers; empty where none was asked for.
     #[serde(default)]
     pub evidence: evidence::Evidence,
+    /// What the diagnosis concluded, if one was asked for.
+    #[serde(default)]
+    pub diagnosis: Option<verdict::Diagnosis>,
     /// What was lost, unknown or estimated, and what the trace cost.
     pub quality: quality::Quality,
     /// What a filter has left out of this profile, in sentences; never in a file.

@@ -1,6 +1,7 @@
 //! The recorder joins the stages: events and map readings in, a profile out. It owns every table of ids.
 
 mod ended;
+mod evidence;
 mod held;
 mod limits;
 mod looks;

@@ -126,6 +126,10 @@ pub struct Traced {
     /// Code was mapped since native frames were last prepared for it.
     pub code_mapped: bool,
     memory: Option<ProcessMemory>,
+    /// PSS and USS of a reading that nobody has taken yet.
+    new_shares: Option<(u64, u64)>,
+    /// `rchar` of /proc/PID/io when its trace started.
+    chars_at_start: u64,
     vitals: Vitals,
     /// The largest RSS before the trace, bytes.
     peak_at_start: u64,
@@ -191,6 +195,8 @@ impl Traced {
             unshared: HashMap::new(),
             code_mapped: true,
             memory: start.memory,
+            new_shares: None,
+            chars_at_start: read_chars(start.identity.pid),
             vitals,
             pools_read_ms: None,
             swapped: false,
@@ -351,6 +357,17 @@ impl Traced {
         };
         self.info.pss_end = kib("Pss:") * 1024;
         self.info.uss_end = (kib("Private_Clean:") + kib("Private_Dirty:")) * 1024;
+        self.new_shares = Some((self.info.pss_end, self.info.uss_end));
+    }
+
+    /// PSS and USS, bytes, if they were read since this was last asked; else zeroes.
+    pub fn take_shares(&mut self) -> (u64, u64) {
+        self.new_shares.take().unwrap_or_default()
+    }
+
+    /// Bytes that it read from files and pipes since its trace started.
+    pub fn read_from_files(&self) -> u64 {
+        read_chars(self.identity.pid).saturating_sub(self.chars_at_start)
     }
 
     /// The kernel keeps the largest RSS that there ever was: it says what was between two readings, if that was more
@@ -536,6 +553,12 @@ fn command_line(pid: Pid) -> Option<String> {
         }
         line => Some(line),
     }
+}
+
+/// Bytes that a process has read by read(2) and the like; 0 if it has gone.
+fn read_chars(pid: Pid) -> u64 {
+    let process = procfs::process::Process::new(pid.0.cast_signed());
+    process.and_then(|process| process.io()).map_or(0, |io| io.rchar)
 }
 
 /// The largest RSS that a process ever had, bytes; 0 if it has gone.

@@ -5,6 +5,7 @@
 
 mod chain;
 pub mod compare;
+pub mod diagnosis;
 mod fate;
 pub mod filter;
 mod flamegraph;
@@ -14,7 +15,7 @@ mod html;
 mod json;
 pub mod live;
 mod page;
-mod path;
+pub mod path;
 mod payload;
 mod pprof;
 mod program;

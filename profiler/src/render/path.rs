@@ -7,7 +7,7 @@ use crate::profile::place::{last_parts, within_library};
 use crate::profile::{Frame, FrameKind, Profile, StringId};
 
 /// Widest name of a function or of a file in a report for people, in columns.
-pub(super) const NAME_COLUMNS: usize = 48;
+pub const NAME_COLUMNS: usize = 48;
 /// Files that are named like a thousand others are told with their folder.
 const NAMELESS: [&str; 2] = ["__init__.py", "__main__.py"];
 
@@ -19,7 +19,7 @@ const NO_FILE: &str = "a file not known";
 
 /// The short names of one profile: a file of the user's own code is told by its last parts, as many as tell it
 /// from the others.
-pub(super) struct Names<'p> {
+pub struct Names<'p> {
     profile: &'p Profile,
     own: HashMap<StringId, String>,
     columns: usize,
@@ -27,13 +27,13 @@ pub(super) struct Names<'p> {
 
 impl<'p> Names<'p> {
     /// Names of functions and files of at most `columns` columns.
-    pub(super) fn new(profile: &'p Profile, columns: usize) -> Self {
+    pub fn new(profile: &'p Profile, columns: usize) -> Self {
         let own = profile.frames.iter().filter(|frame| frame.kind == FrameKind::Own).map(|frame| frame.file);
         Self { profile, own: shortest_suffixes(profile, &own.collect()), columns }
     }
 
     /// `app.py:21 remember`; a marker's text.
-    pub(super) fn code(&self, frame: &Frame) -> String {
+    pub fn code(&self, frame: &Frame) -> String {
         match frame.kind {
             FrameKind::Marker => self.marker(frame),
             _ if self.is_coarse(frame) => self.function(frame),
@@ -45,7 +45,7 @@ impl<'p> Names<'p> {
     }
 
     /// `remember (app.py:21)`; a marker's text. Never ends in a number, which folded lines could not bear.
-    pub(super) fn label(&self, frame: &Frame) -> String {
+    pub fn label(&self, frame: &Frame) -> String {
         match frame.kind {
             FrameKind::Marker => self.marker(frame),
             _ => format!("{} ({})", self.function(frame), self.place(frame)),
@@ -53,7 +53,7 @@ impl<'p> Names<'p> {
     }
 
     /// `app.py:21`
-    pub(super) fn place(&self, frame: &Frame) -> String {
+    pub fn place(&self, frame: &Frame) -> String {
         match (self.known_file(frame), frame.line) {
             (None, _) => NO_FILE.to_owned(),
             (Some(file), 0) => file,
@@ -92,7 +92,7 @@ impl<'p> Names<'p> {
     }
 
     /// The package or module that library code belongs to: `flask`, `json`, `libz.so.1`.
-    pub(super) fn package(&self, frame: &Frame) -> String {
+    pub fn package(&self, frame: &Frame) -> String {
         if self.is_coarse(frame) {
             return self.function(frame);
         }
@@ -112,7 +112,7 @@ impl<'p> Names<'p> {
     }
 
     /// The module that a frame's code is in, as an import would name it: `json.decoder`, `libz`.
-    pub(super) fn module(&self, frame: &Frame) -> String {
+    pub fn module(&self, frame: &Frame) -> String {
         let full = self.profile.text(frame.file);
         let within = match frame.kind {
             FrameKind::Native => last_parts(full, 1).split('.').next().unwrap_or_default(),

@@ -3,11 +3,12 @@
 mod end;
 mod live;
 mod progress;
-mod record;
+pub(super) mod record;
 mod select;
 pub(super) mod target;
 mod tree;
 mod watched;
+mod window;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::terminal::{self, Stream};
 use live::Live;
 use record::{Finished, Recording};
 use target::Roots;
+use window::Window;
 
 /// Record which code allocates, keeps and gives back memory, and report it.
 #[derive(Args, Debug)]
@@ -116,12 +118,35 @@ const EXAMPLES: &str = "Examples:
 /// # Errors
 /// Bad arguments or an output that cannot be written (exit code 2); a process that cannot be observed (3).
 pub fn run(args: &TraceArgs) -> Result<Exit, Failure> {
+    let show = |finished: &Finished, path: &Path| if args.quiet { Ok(()) } else { show(finished, path) };
+    record(args, Window::of(args.duration), false, show)
+}
+
+/// Records what a diagnosis looks at too, for a time that may be made longer, and gives it to `show`.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn watch(
+    args: &TraceArgs,
+    length: Duration,
+    show: impl Fn(&Finished, &Path) -> Result<(), Failure>,
+) -> Result<Exit, Failure> {
+    let window = if args.command.is_empty() { Window::growing(length) } else { Window::of(Some(length)) };
+    record(args, window, true, show)
+}
+
+fn record(
+    args: &TraceArgs,
+    window: Window,
+    diagnose: bool,
+    show: impl Fn(&Finished, &Path) -> Result<(), Failure>,
+) -> Result<Exit, Failure> {
     if let Some(path) = &args.output {
         output::check_writable(path).map_err(Failure::usage)?;
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)?;
-    runtime.block_on(trace(args))
+    runtime.block_on(trace(args, window, diagnose, show))
 }
 
 /// Shows what is recorded while it is, and writes it only when asked.
@@ -137,21 +162,27 @@ pub(super) fn watch_live(args: &TraceArgs) -> Result<Exit, Failure> {
             args.pid.iter().map(|pid| format!("pid {pid}")).chain(args.name.iter().map(|name| name.to_string()));
         let title: Vec<_> = title.chain(args.cgroup.iter().map(|folder| folder.display().to_string())).collect();
         recording.show_on(Live::start(title.join(", "), !args.keeps(LedgerArg::Heap))?);
-        let ended = recording.run(None).await;
+        let ended = recording.run(&mut Window::of(None)).await;
         recording.close();
         ended
     });
     watched.map(|_| Exit::Fine)
 }
 
-async fn trace(args: &TraceArgs) -> Result<Exit, Failure> {
+async fn trace(
+    args: &TraceArgs,
+    mut window: Window,
+    diagnose: bool,
+    show: impl Fn(&Finished, &Path) -> Result<(), Failure>,
+) -> Result<Exit, Failure> {
     let (mut recording, path) = start(args)?;
-    let end = recording.run(args.duration).await?;
+    if diagnose {
+        recording.gather_evidence();
+    }
+    let end = recording.run(&mut window).await?;
     recording.finish_writing().await?;
     let finished = recording.finish(end)?;
-    if !args.quiet {
-        show(&finished, &path)?;
-    }
+    show(&finished, &path)?;
     // Last: what was recorded is shown even if it could not be kept.
     finished.unwritten.map_or(Ok(finished.exit), |error| Err(Failure::usage(error)))
 }
@@ -198,7 +229,7 @@ fn show(finished: &Finished, path: &Path) -> Result<(), Failure> {
 }
 
 /// "30s", "5m", "1h", "500ms", or plain seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit {

@@ -26,12 +26,12 @@ impl Progress {
         Self(bar)
     }
 
-    /// Shows new figures.
-    pub fn update(&self, now: &recorder::Progress) {
+    /// Shows new figures, and `note` before them.
+    pub fn update(&self, now: &recorder::Progress, note: &str) {
         let recorder::Progress { rss, allocations, live, dropped, processes } = *now;
         let dropped = if dropped == 0 { String::new() } else { format!(", {} DROPPED", units::count(dropped)) };
         self.0.set_message(format!(
-            "{}RSS {}, {} allocations, {} surviving{dropped}",
+            "{note}{}RSS {}, {} allocations, {} surviving{dropped}",
             if processes > 1 { format!("{processes} processes, ") } else { String::new() },
             units::bytes(rss),
             units::count(allocations),

@@ -11,14 +11,16 @@ use profiler_common::config::process_flags;
 use profiler_common::event::lifecycle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::end::End;
 use super::live::{self, Live};
 use super::progress::Progress;
 use super::target::{Roots, Target};
 use super::tree::{Tree, descendants};
+use super::window::Window;
 use super::{LedgerArg, TraceArgs};
+use crate::diagnose::diagnose;
 use crate::exit::{Exit, Failure};
 use crate::kernel::{Kernel, Ring};
 use crate::output::{self, WriteError};
@@ -58,10 +60,26 @@ pub struct Recording {
     writing: Option<JoinHandle<Result<(), WriteError>>>,
     /// The last copy could not be written, and the user was told so.
     unwritten: bool,
+    /// For a diagnosis.
+    evidence: Option<Evidence>,
     /// Looks at the objects of the processes, if they are wanted.
     looks: Option<Looks>,
     /// The screen of who watches it.
     pub(super) live: Option<Live>,
+}
+
+/// When the next readings for a diagnosis are due.
+#[derive(Default)]
+struct Evidence {
+    samples: u32,
+}
+
+impl Evidence {
+    /// Asked at each sample: every second one.
+    fn is_due(&mut self) -> bool {
+        self.samples = self.samples.wrapping_add(1);
+        self.samples % 2 == 1
+    }
 }
 
 /// What is left of a recording.
@@ -125,6 +143,7 @@ impl Recording {
             progress,
             writing: None,
             unwritten: false,
+            evidence: None,
             looks: None,
             live: None,
         };
@@ -151,6 +170,19 @@ impl Recording {
         Ok(())
     }
 
+    /// From now on what a diagnosis looks at is recorded too.
+    pub fn gather_evidence(&mut self) {
+        let evidence = self.recorder.evidence_mut();
+        match self.kernel.attach_traffic() {
+            Ok(()) => evidence.sockets_counted = true,
+            Err(error) => evidence.notes.push(format!(
+                "what goes through sockets could not be counted ({error}): whether growth follows traffic is told by \
+                 connections accepted and CPU time only"
+            )),
+        }
+        self.evidence = Some(Evidence::default());
+    }
+
     /// From now on the objects of the processes are looked at too.
     pub fn look_at_objects(&mut self) {
         match Looks::start() {
@@ -160,9 +192,9 @@ impl Recording {
     }
 
     /// Records until the end; where somebody watches, until they have seen enough.
-    pub async fn run(&mut self, duration: Option<Duration>) -> Result<End, Failure> {
+    pub async fn run(&mut self, window: &mut Window) -> Result<End, Failure> {
         let mut signals = Signals::new().map_err(Failure::cannot_observe)?;
-        let end = self.record(duration, &mut signals).await?;
+        let end = self.record(window, &mut signals).await?;
         if end == End::Over && self.live.is_some() {
             tokio::select! {
                 seen = self.linger() => seen?,
@@ -173,15 +205,15 @@ impl Recording {
         Ok(end)
     }
 
-    async fn record(&mut self, duration: Option<Duration>, signals: &mut Signals) -> Result<End, Failure> {
-        let deadline = duration.map(|duration| tokio::time::Instant::now() + duration);
+    async fn record(&mut self, window: &mut Window, signals: &mut Signals) -> Result<End, Failure> {
+        window.begin();
         let mut samples = interval(SAMPLE_EVERY);
         samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut written = Instant::now();
         if self.live.is_none() {
-            self.write(false)?.map_err(Failure::usage)?;
+            self.write_first()?.map_err(Failure::usage)?;
         }
         self.say_ready()?;
         loop {
@@ -199,7 +231,7 @@ impl Recording {
                     self.say_probed()?;
                 }
                 _ = samples.tick() => {
-                    if let Some(end) = self.sample()? {
+                    if let Some(end) = self.sample(window)? {
                         return Ok(end);
                     }
                     self.say_probed()?;
@@ -209,7 +241,10 @@ impl Recording {
                     }
                 }
                 happened = live::happened(&mut self.live) => if let Some(end) = self.show(happened)? { return Ok(end) },
-                () = sleep_until(deadline.unwrap_or_else(far_away)), if deadline.is_some() => return Ok(End::Duration),
+                changed = window.change() => match changed {
+                    Some(longer) => self.progress.say(&longer),
+                    None => return Ok(End::Duration),
+                },
                 // A launched program gets the terminal's Ctrl-C itself, and decides what to do with it.
                 _ = signals.interrupt.recv() => if self.launched.is_none() { return Ok(End::Interrupted) },
                 _ = signals.terminate.recv() => if !self.pass_on(NixSignal::SIGTERM) { return Ok(End::Interrupted) },
@@ -251,6 +286,11 @@ impl Recording {
         self.tree.forget_all(&mut self.kernel);
         self.drain()?;
         self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
+        if self.evidence.is_some() {
+            // At once: it is of the moment of the sample.
+            self.recorder.read_evidence(&self.kernel).map_err(Failure::cannot_observe)?;
+            self.recorder.read_extensions();
+        }
         self.recorder.read_memory(&self.kernel).map_err(Failure::cannot_observe)?;
         self.recorder.read_shares();
         if end == End::Held
@@ -268,8 +308,11 @@ impl Recording {
             Some(Fate::Killed(signal)) => self.recorder.set_end(FIRST, profile::End::Killed(signal)),
             _ => {}
         }
-        let unwritten = self.write(true)?.err();
-        let profile = self.recorder.profile().clone();
+        let mut profile = self.recorder.snapshot(&self.kernel, true).map_err(Failure::cannot_observe)?.clone();
+        if self.evidence.is_some() {
+            profile.diagnosis = Some(diagnose(&profile));
+        }
+        let unwritten = file::write(&self.path, &profile, output::sudo_owner()).err();
         let exit = match fate {
             Some(Fate::Exited(code)) => Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)),
             Some(Fate::Killed(signal)) => Exit::Program(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
@@ -295,7 +338,7 @@ impl Recording {
         Ok(if held { Some(End::Held) } else { self.tree.is_over().then_some(End::Over) })
     }
 
-    fn sample(&mut self) -> Result<Option<End>, Failure> {
+    fn sample(&mut self, window: &Window) -> Result<Option<End>, Failure> {
         if let Some(end) = self.drain()? {
             return Ok(Some(end));
         }
@@ -308,7 +351,12 @@ impl Recording {
         if self.looks.as_mut().is_some_and(|looks| looks.go_on(&mut self.recorder)) {
             self.tell_waiting("looked\n")?;
         }
-        self.progress.update(&now);
+        if let Some(evidence) = &mut self.evidence
+            && evidence.is_due()
+        {
+            self.recorder.read_evidence(&self.kernel).map_err(Failure::cannot_observe)?;
+        }
+        self.progress.update(&now, &window.note());
         Ok(None)
     }
 
@@ -351,12 +399,10 @@ impl Recording {
         Ok(())
     }
 
-    /// Writes the profile as it is now; the inner error is that of the file.
-    fn write(&mut self, complete: bool) -> Result<Result<(), WriteError>, Failure> {
-        if !complete {
-            self.read_processes()?;
-        }
-        let profile = self.recorder.snapshot(&self.kernel, complete).map_err(Failure::cannot_observe)?;
+    /// Writes a first copy of the profile; the inner error is that of the file.
+    fn write_first(&mut self) -> Result<Result<(), WriteError>, Failure> {
+        self.read_processes()?;
+        let profile = self.recorder.snapshot(&self.kernel, false).map_err(Failure::cannot_observe)?;
         Ok(file::write(&self.path, profile, output::sudo_owner()))
     }
 }
@@ -384,10 +430,6 @@ fn allow_many_files() {
     {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
-}
-
-fn far_away() -> tokio::time::Instant {
-    tokio::time::Instant::now() + Duration::from_secs(1 << 30)
 }
 
 /// Lets the launched program go on to its end, and waits for it.

@@ -49,8 +49,12 @@ pub(super) fn keep(profile: &Profile, kept: &[usize]) -> Profile {
         evidence: Evidence {
             readings: rows(&profile.evidence.readings, |row| moved(&mut row.process)),
             looks: rows(&profile.evidence.looks, |row| moved(&mut row.process)),
+            sockets_counted: profile.evidence.sockets_counted,
+            extensions: rows(&profile.evidence.extensions, |row| moved(&mut row.process)),
             notes: profile.evidence.notes.clone(),
         },
+        // It is of all processes together.
+        diagnosis: None,
         quality: profile.quality.clone(),
         left_out: profile.left_out.clone(),
     }

@@ -15,6 +15,7 @@ mod tree;
 pub(super) use resident::name as part_name;
 pub(super) use tree::state;
 
+use super::diagnosis;
 use super::page::Page;
 use super::path::{NAME_COLUMNS, Names};
 use super::{Options, RenderError};
@@ -38,5 +39,7 @@ pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, Ren
     payloads::write(&mut page, profile, &names, options.top);
     objects::write(&mut page, profile);
     quality::write(&mut page, profile);
-    Ok(page.finish())
+    let diagnosis = diagnosis::text::render(profile, options);
+    let gap = if diagnosis.is_empty() { "" } else { "\n" };
+    Ok(diagnosis + gap + &page.finish())
 }

@@ -1,0 +1,208 @@
+//! What two looks at the objects of a process tell: containers and caches that grow, types, and who keeps what.
+
+use crate::diagnose::thresholds::{CONTAINER_GAIN, CONTAINER_GAIN_PER_MILLE};
+use crate::profile::Profile;
+use crate::profile::objects::{CacheRow, ContainerKind, ContainerRow, Holder, ObjectLook, RetainerRow};
+
+/// A container that gained elements from the first look to the last.
+#[derive(Clone, Debug)]
+pub struct GrowingContainer {
+    /// Index of its process.
+    pub process: u32,
+    /// As it was at the last look.
+    pub now: ContainerRow,
+    /// Elements gained.
+    pub gained: u64,
+    /// Bytes gained with them: an estimate.
+    pub bytes: u64,
+    /// It was not among those seen at the first look: what it gained is at most this.
+    pub is_new: bool,
+}
+
+/// A cache of functools that gained entries.
+#[derive(Clone, Debug)]
+pub struct GrowingCache {
+    /// Index of its process.
+    pub process: u32,
+    /// As it was at the last look.
+    pub now: CacheRow,
+    /// Entries gained.
+    pub gained: u64,
+    /// Bytes gained with them: an estimate.
+    pub bytes: u64,
+}
+
+/// What the looks at one process tell.
+#[derive(Clone, Debug, Default)]
+pub struct ObjectFacts {
+    /// Index of the process.
+    pub process: u32,
+    /// Seconds between the looks.
+    pub seconds: f64,
+    /// Both looks saw everything.
+    pub whole: bool,
+    /// Bytes of Python objects gained.
+    pub python_bytes: i64,
+    /// The types that gained most: name, objects gained, bytes gained.
+    pub types: Vec<(String, u64, u64)>,
+    /// The containers that grow, the most bytes first.
+    pub containers: Vec<GrowingContainer>,
+    /// The caches of functools that grow.
+    pub caches: Vec<GrowingCache>,
+    /// Who keeps a sample of the objects, at the last look.
+    pub retainers: Vec<RetainerRow>,
+    /// Bytes gained of objects to which nothing refers: an estimate.
+    pub lost: u64,
+    /// Bytes gained of objects whose keeper was found: an estimate.
+    pub kept: u64,
+}
+
+/// Of each process with two looks or more.
+pub fn all(profile: &Profile) -> Vec<ObjectFacts> {
+    (0..profile.processes.len()).filter_map(|index| of_process(profile, u32::try_from(index).ok()?)).collect()
+}
+
+fn of_process(profile: &Profile, process: u32) -> Option<ObjectFacts> {
+    let mut looks =
+        profile.evidence.looks.iter().filter(|look| look.process == process && look.not_available.is_none());
+    let first = looks.next()?;
+    let last = looks.next_back()?;
+    let space = |look: &ObjectLook| look.types.iter().fold(0u64, |sum, row| sum.saturating_add(row.space));
+    Some(ObjectFacts {
+        process,
+        seconds: last.at_ms.saturating_sub(first.at_ms) as f64 / 1000.0,
+        whole: !first.partial && !last.partial,
+        python_bytes: space(last).cast_signed().saturating_sub(space(first).cast_signed()),
+        types: types(first, last),
+        containers: containers(process, first, last),
+        caches: caches(process, first, last),
+        lost: held_by(last, is_lost).saturating_sub(held_by(first, is_lost)),
+        kept: held_by(last, is_kept).saturating_sub(held_by(first, is_kept)),
+        retainers: last.retainers.clone(),
+    })
+}
+
+fn held_by(look: &ObjectLook, wanted: impl Fn(Holder) -> bool) -> u64 {
+    let rows = look.retainers.iter().filter(|row| wanted(row.holder));
+    rows.fold(0u64, |sum, row| sum.saturating_add(row.space))
+}
+
+const fn is_lost(holder: Holder) -> bool {
+    matches!(holder, Holder::NoReferrer)
+}
+
+const fn is_kept(holder: Holder) -> bool {
+    !matches!(holder, Holder::NoReferrer | Holder::Unknown)
+}
+
+fn types(first: &ObjectLook, last: &ObjectLook) -> Vec<(String, u64, u64)> {
+    let before = |name: &str| first.types.iter().find(|row| row.name == name);
+    let gained = last.types.iter().map(|row| {
+        let (objects, space) = before(&row.name).map_or((0, 0), |before| (before.objects, before.space));
+        (row.name.clone(), row.objects.saturating_sub(objects), row.space.saturating_sub(space))
+    });
+    let mut gained: Vec<_> = gained.filter(|(_, objects, _)| *objects > 0).collect();
+    gained.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+    gained
+}
+
+fn containers(process: u32, first: &ObjectLook, last: &ObjectLook) -> Vec<GrowingContainer> {
+    // What was not listed at the first look was smaller than everything that was.
+    let least = first.containers.iter().map(|row| row.deep_space).min().unwrap_or(0);
+    let mut growing = Vec::new();
+    for now in &last.containers {
+        let same = |row: &&ContainerRow| row.address == now.address && row.kind == now.kind;
+        let before = first.containers.iter().find(same);
+        let before = before.or_else(|| {
+            // A dict in an attribute may be replaced by a larger one; its owner stays.
+            let owned = |row: &&ContainerRow| !now.owner.is_empty() && row.owner == now.owner && row.kind == now.kind;
+            first.containers.iter().find(owned)
+        });
+        let (length, deep) = before.map_or((0, least.min(now.deep_space)), |row| (row.length, row.deep_space));
+        let gained = now.length.saturating_sub(length);
+        let enough = CONTAINER_GAIN.max(length / 1000 * CONTAINER_GAIN_PER_MILLE);
+        if gained < enough || now.kind == ContainerKind::Tuple {
+            continue;
+        }
+        growing.push(GrowingContainer {
+            process,
+            bytes: now.deep_space.saturating_sub(deep),
+            gained,
+            is_new: before.is_none(),
+            now: now.clone(),
+        });
+    }
+    growing.sort_by_key(|row| (std::cmp::Reverse(row.bytes), row.now.address));
+    growing
+}
+
+fn caches(process: u32, first: &ObjectLook, last: &ObjectLook) -> Vec<GrowingCache> {
+    let mut growing: Vec<GrowingCache> = last
+        .caches
+        .iter()
+        .filter_map(|now| {
+            let before = first.caches.iter().find(|row| row.address == now.address && row.function == now.function);
+            let (size, deep) = before.map_or((0, 0), |row| (row.currsize, row.deep_space));
+            let gained = now.currsize.saturating_sub(size);
+            let bytes = now.deep_space.saturating_sub(deep);
+            (gained >= CONTAINER_GAIN).then(|| GrowingCache { process, now: now.clone(), gained, bytes })
+        })
+        .collect();
+    growing.sort_by_key(|row| (std::cmp::Reverse(row.bytes), row.now.address));
+    growing
+}
+
+impl ObjectFacts {
+    /// Share of the bytes gained, of a sample, that nothing refers to.
+    pub fn lost_share(&self) -> f64 {
+        let all = self.lost.saturating_add(self.kept);
+        if all == 0 { 0.0 } else { self.lost as f64 / all as f64 }
+    }
+
+    /// The containers that grow without a bound and whose owner is known, none within another of them.
+    pub fn unbounded(&self) -> Vec<&GrowingContainer> {
+        let mut found: Vec<&GrowingContainer> = Vec::new();
+        for row in self.containers.iter().filter(|row| !row.now.owner.is_empty() && row.now.bound.is_none()) {
+            let is_within = |outer: &&&GrowingContainer| {
+                let rest = row.now.owner.strip_prefix(outer.now.owner.as_str());
+                rest.is_some_and(|rest| rest.starts_with(['[', '.']))
+            };
+            if !found.iter().any(|outer| is_within(&outer)) {
+                found.push(row);
+            }
+        }
+        found
+    }
+
+    /// The one with most bytes that is no cache and no queue; else the one with most bytes.
+    pub fn keeper(&self) -> Option<&GrowingContainer> {
+        let all = self.unbounded();
+        let plain = all.iter().find(|row| row.keeps_work() || !row.is_cache_or_queue()).copied();
+        plain.or_else(|| all.first().copied())
+    }
+}
+
+impl GrowingContainer {
+    /// `app.cache.SESSIONS (dict)`, or what is known.
+    pub fn name(&self) -> String {
+        let kind = if self.now.type_name.is_empty() { "container" } else { &self.now.type_name };
+        match self.now.owner.as_str() {
+            "" => format!("a {kind} whose owner was not found"),
+            owner => format!("{owner} ({kind})"),
+        }
+    }
+
+    /// Whether it is a store by key or a queue, and lets in more without end.
+    pub fn is_cache_or_queue(&self) -> bool {
+        use ContainerKind::{AsyncioQueue, Deque, Dict, Queue, Set};
+        matches!(self.now.kind, Dict | Deque | Queue | AsyncioQueue | Set)
+    }
+
+    /// Whether its elements are the state of work: tasks, threads, timers and the like.
+    pub fn keeps_work(&self) -> bool {
+        const WORK: [&str; 9] =
+            ["Task", "Future", "coroutine", "Thread", "Timer", "TimerHandle", "Handle", "async_generator", "Process"];
+        let name = self.now.element_type.rsplit('.').next().unwrap_or_default();
+        WORK.contains(&name)
+    }
+}

@@ -1,0 +1,65 @@
+//! Golden tests: what is said of recorded profiles, compared with files in `snapshots/`. The profiles are of programs of the
+//! corpus (`tests/workloads/corpus`, where each says what is true of it), recorded by `cargo xtask corpus --record FOLDER`.
+
+use std::path::Path;
+
+use super::diagnose;
+use crate::profile::verdict::Pattern;
+use crate::profile::{Profile, file};
+use crate::render::Options;
+use crate::render::diagnosis::{DiagnosisFormat, render};
+
+/// A recorded profile, by the name of its program.
+pub(super) fn recorded(name: &str) -> Profile {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/diagnose/recorded/{name}.pyalloc"));
+    file::read(&path).unwrap()
+}
+
+/// The verdict, as a terminal shows it, without what it cost.
+fn said(name: &str) -> String {
+    let mut profile = recorded(name);
+    profile.diagnosis = Some(diagnose(&profile));
+    let text = render(&profile, DiagnosisFormat::Text, &Options::default()).unwrap();
+    text.split("\nWhat it cost").next().unwrap().to_owned()
+}
+
+fn check(name: &str, pattern: Pattern) {
+    assert_eq!(diagnose(&recorded(name)).pattern, pattern, "{name}");
+    insta::assert_snapshot!(name, said(name));
+}
+
+#[test]
+fn programs_in_trouble() {
+    check("held_fragmented", Pattern::HeldByAllocator);
+    check("workers_added", Pattern::ProcessModelMultiplication);
+    check("workers_uvicorn", Pattern::ProcessModelMultiplication);
+    check("payload_csv_import", Pattern::PayloadOrTrafficPressure);
+    check("background_metrics", Pattern::BackgroundStateWhileIdle);
+    check("retained_listeners", Pattern::RetainedReferences);
+}
+
+#[test]
+fn healthy_programs() {
+    check("level_pool", Pattern::LevelsOff);
+    check("steady_churn", Pattern::NoGrowth);
+    check("steady_burst", Pattern::NoGrowth);
+    check("steady_preloaded", Pattern::NoGrowth);
+    check("steady_large", Pattern::NoGrowth);
+    check("short_leak", Pattern::NotEnoughData);
+}
+
+#[test]
+fn parts_add_up_to_the_growth() {
+    for name in ["held_fragmented", "workers_added", "background_metrics", "level_pool", "steady_churn"] {
+        let diagnosis = diagnose(&recorded(name));
+        let sum: i64 = diagnosis.parts.iter().map(|part| part.bytes).sum();
+        assert_eq!(sum, diagnosis.growth, "{name}: {:?}", diagnosis.parts);
+    }
+}
+
+#[test]
+fn a_profile_of_nothing_is_judged() {
+    let diagnosis = diagnose(&Profile::default());
+    assert_eq!(diagnosis.pattern, Pattern::NotEnoughData);
+    assert_eq!(diagnosis.answers.len(), 5);
+}

@@ -1,0 +1,39 @@
+//! Too little was seen to say anything; and for how long to watch.
+
+use crate::diagnose::facts::Facts;
+use crate::diagnose::facts::process::Trend;
+use crate::diagnose::thresholds::{LEAST_GROWTH, LONGEST_WATCH_S, SHORTEST_MS, USUAL_WATCH_S};
+use crate::diagnose::words::{rate, time, whole};
+use crate::profile::verdict::{Finding, Pattern};
+
+/// Judges whether what was seen is enough; with for how long to watch if not, s.
+pub fn judge(facts: &Facts<'_>) -> Option<(Finding, u64)> {
+    let too_short = facts.profile.trace.duration_ms < SHORTEST_MS || facts.trend == Trend::Unknown;
+    if !too_short && facts.trend != Trend::Unclear {
+        return None;
+    }
+    let (why, watch) = if too_short {
+        (format!("it was watched for {} only", time(facts.seconds())), USUAL_WATCH_S)
+    } else {
+        let unclear = facts.counted().filter(|process| process.trend == Trend::Unclear);
+        let fastest = unclear.map(|process| process.rate()).fold(0.0, f64::max);
+        // Until the growth is twice what is told from noise.
+        let needed = whole(2.0 * LEAST_GROWTH as f64 / fastest.max(1.0));
+        let watch = needed.clamp(2 * whole(facts.seconds()), LONGEST_WATCH_S.max(2 * whole(facts.seconds())));
+        let goes_up_and_down = facts.counted().any(|process| process.growth >= LEAST_GROWTH as f64);
+        let why = if goes_up_and_down {
+            "it goes up and down, and whether its lows rise does not show yet".to_owned()
+        } else {
+            format!("it may grow by some {}, too little to be told from noise yet", rate(fastest))
+        };
+        (why, watch.next_multiple_of(30))
+    };
+    let finding = Finding {
+        pattern: Pattern::NotEnoughData,
+        sentence: format!("not enough data: {why}; watch for {} (--for {watch}s)", time(watch as f64)),
+        to_be_surer: format!("--for {watch}s"),
+        next_steps: vec![format!("run it again with --for {watch}s, while the service does its usual work")],
+        ..Finding::default()
+    };
+    Some((finding, watch))
+}
