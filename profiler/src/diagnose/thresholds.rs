@@ -71,8 +71,7 @@ pub const FOLLOWS: f64 = 0.2;
 pub const CONTAINER_GAIN: u64 = 16;
 /// See [`CONTAINER_GAIN`].
 pub const CONTAINER_GAIN_PER_MILLE: u64 = 5;
-/// Python objects explain growth if theirs is at least this share of it; native memory is lost if it is less than
-/// [`NATIVE_SHARE`].
+/// Containers explain all of the growth if what is seen of their entries is at least this share of it.
 pub const PYTHON_SHARE: f64 = 0.5;
-/// See [`PYTHON_SHARE`].
+/// Native memory or lost references are all of the growth if at most this share of it is something else.
 pub const NATIVE_SHARE: f64 = 0.25;

@@ -1,5 +1,7 @@
 //! What two looks at the objects of a process tell: containers and caches that grow, types, and who keeps what.
 
+use std::collections::BTreeMap;
+
 use crate::diagnose::thresholds::{CONTAINER_GAIN, CONTAINER_GAIN_PER_MILLE};
 use crate::profile::Profile;
 use crate::profile::objects::{CacheRow, ContainerKind, ContainerRow, Holder, ObjectLook, RetainerRow};
@@ -49,7 +51,7 @@ pub struct ObjectFacts {
     pub containers: Vec<GrowingContainer>,
     /// The caches of functools that grow.
     pub caches: Vec<GrowingCache>,
-    /// Who keeps a sample of the objects, at the last look.
+    /// Who keeps a sample of the objects that came between the looks.
     pub retainers: Vec<RetainerRow>,
     /// Bytes gained of objects to which nothing refers: an estimate.
     pub lost: u64,
@@ -76,14 +78,14 @@ fn of_process(profile: &Profile, process: u32) -> Option<ObjectFacts> {
         types: types(first, last),
         containers: containers(process, first, last),
         caches: caches(process, first, last),
-        lost: held_by(last, is_lost).saturating_sub(held_by(first, is_lost)),
-        kept: held_by(last, is_kept).saturating_sub(held_by(first, is_kept)),
-        retainers: last.retainers.clone(),
+        lost: held_by(last, is_lost),
+        kept: held_by(last, is_kept),
+        retainers: last.focused.clone(),
     })
 }
 
 fn held_by(look: &ObjectLook, wanted: impl Fn(Holder) -> bool) -> u64 {
-    let rows = look.retainers.iter().filter(|row| wanted(row.holder));
+    let rows = look.focused.iter().filter(|row| wanted(row.holder));
     rows.fold(0u64, |sum, row| sum.saturating_add(row.space))
 }
 
@@ -162,7 +164,8 @@ impl ObjectFacts {
     /// The containers that grow without a bound and whose owner is known, none within another of them.
     pub fn unbounded(&self) -> Vec<&GrowingContainer> {
         let mut found: Vec<&GrowingContainer> = Vec::new();
-        for row in self.containers.iter().filter(|row| !row.now.owner.is_empty() && row.now.bound.is_none()) {
+        let wanted = |row: &&GrowingContainer| row.now.bound.is_none() && row.has_owner() && !row.holds_weakly();
+        for row in self.containers.iter().filter(wanted) {
             let is_within = |outer: &&&GrowingContainer| {
                 let rest = row.now.owner.strip_prefix(outer.now.owner.as_str());
                 rest.is_some_and(|rest| rest.starts_with(['[', '.']))
@@ -182,7 +185,46 @@ impl ObjectFacts {
     }
 }
 
+impl ObjectFacts {
+    /// Whether objects grow in number that may hold memory which no look sees (an array's data, a compiled expression), as
+    /// many as stand for so many blocks. What Python's own types hold is seen.
+    pub fn may_hide(&self, blocks: u64) -> bool {
+        /// One object for so many blocks still stands for them.
+        const BLOCKS_EACH: u64 = 20;
+        let foreign = self.types.iter().filter(|(name, ..)| name.contains('.') && !name.starts_with("__main__."));
+        foreign
+            .map(|(_, gained, _)| *gained)
+            .any(|gained| gained.saturating_mul(BLOCKS_EACH) >= blocks.max(BLOCKS_EACH))
+    }
+
+    /// What keeps the objects that came, by the container nearest to a name: the most bytes first.
+    pub fn keepers(&self) -> Vec<(String, Holder, u64)> {
+        let mut keepers: BTreeMap<(&str, Holder), u64> = BTreeMap::new();
+        for row in &self.retainers {
+            let container = row.path.split_once("[...]").map_or(row.path.as_str(), |(container, _)| container);
+            let bytes = keepers.entry((container, row.holder)).or_default();
+            *bytes = bytes.saturating_add(row.space);
+        }
+        let mut keepers: Vec<_> =
+            keepers.into_iter().map(|((path, holder), bytes)| (path.to_owned(), holder, bytes)).collect();
+        keepers.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+        keepers
+    }
+}
+
 impl GrowingContainer {
+    /// Whether it is known who holds it, and that is a name in a program.
+    pub fn has_owner(&self) -> bool {
+        use Holder::{Interpreter, NoReferrer, Unknown};
+        !self.now.owner.is_empty() && !matches!(self.now.holder, Interpreter | NoReferrer | Unknown)
+    }
+
+    /// Whether its elements only refer to what others keep.
+    pub fn holds_weakly(&self) -> bool {
+        let name = self.now.element_type.rsplit('.').next().unwrap_or_default();
+        ["ReferenceType", "weakref", "KeyedRef", "WeakMethod"].contains(&name)
+    }
+
     /// `app.cache.SESSIONS (dict)`, or what is known.
     pub fn name(&self) -> String {
         let kind = if self.now.type_name.is_empty() { "container" } else { &self.now.type_name };

@@ -64,7 +64,8 @@ fn of_container(facts: &Facts<'_>, objects: &ObjectFacts, left: u64, processes: 
         objects.unbounded().into_iter().partition(|row| row.is_cache_or_queue() && !row.keeps_work());
     let largest = *all.first()?;
     let sum = |rows: &[&GrowingContainer]| rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.bytes));
-    let claimed = shared(sum(&all).saturating_mul(processes), sum(&others).saturating_mul(processes), left)?;
+    let hides = objects.may_hide(facts.surviving.objects);
+    let claimed = shared(sum(&all).saturating_mul(processes), sum(&others).saturating_mul(processes), left, hides)?;
     let also: Vec<String> = all.iter().skip(1).take(3).map(|row| row.name()).collect();
     let mut evidence = vec![told(largest, objects.seconds)];
     evidence.extend(all.iter().skip(1).take(2).map(|row| told(row, objects.seconds)));
@@ -111,11 +112,13 @@ pub fn explained(found: u64, left: u64) -> Option<u64> {
 }
 
 /// As [`explained`], where other containers grow too: each has its share.
-fn shared(these: u64, others: u64, left: u64) -> Option<u64> {
+fn shared(these: u64, others: u64, left: u64, hides: bool) -> Option<u64> {
     let both = these.saturating_add(others);
     let share = these as f64 / both.max(1) as f64;
     match share {
         _ if share < PART => None,
+        // What the entries hold beside what is seen of them makes up the rest.
+        _ if share > 1.0 - PART && hides => explained(these.min(left), left).map(|_| left),
         _ if share > 1.0 - PART => explained(these.min(left), left),
         _ => explained(both.min(left), left).map(|claimed| whole(claimed as f64 * share)),
     }

@@ -3,8 +3,8 @@
 
 use crate::diagnose::facts::Facts;
 use crate::diagnose::facts::objects::ObjectFacts;
-use crate::diagnose::thresholds::{MOST, NATIVE_SHARE, PART};
-use crate::diagnose::words::{list, percent, rate, time};
+use crate::diagnose::thresholds::{LEAST_GROWTH, NATIVE_SHARE, PART};
+use crate::diagnose::words::{list, percent, rate, time, whole};
 use crate::profile::FrameKind;
 use crate::profile::verdict::{Confidence, Culprit, Finding, Pattern};
 use crate::render::units::{bytes, count};
@@ -17,12 +17,20 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
         return None;
     }
     let lost = objects.lost_share();
-    let expected = left as f64 / growing.len().max(1) as f64 * (objects.seconds / facts.seconds().max(1.0)).min(1.0);
-    let python = objects.python_bytes.max(0) as f64;
-    let is_native = objects.whole && python < expected * NATIVE_SHARE && !objects_stand_for_it(facts, objects);
-    if !is_native && lost < MOST {
+    let part = (objects.seconds / facts.seconds().max(1.0)).clamp(0.01, 1.0);
+    let python = objects.python_bytes.max(0) as f64 / part * growing.len().max(1) as f64;
+    let beside = left.saturating_sub(whole(python));
+    let hides = objects.may_hide(facts.surviving.objects);
+    let is_native = objects.whole && !hides && beside as f64 >= left as f64 * PART && beside >= LEAST_GROWTH;
+    if !is_native && lost < PART {
         return None;
     }
+    // The larger part is told; where it is most of all, it is all.
+    let (is_native, bytes_lost) = match whole(left as f64 * lost) {
+        references if is_native && beside >= references => (true, beside),
+        references => (false, references),
+    };
+    let bytes_lost = if bytes_lost as f64 >= left as f64 * (1.0 - NATIVE_SHARE) { left } else { bytes_lost };
     let base = facts.culprit.clone().unwrap_or_default();
     let suspects = suspects(facts, &base);
     let who = if suspects.is_empty() { "native code".to_owned() } else { list(&suspects) };
@@ -31,10 +39,10 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
     Some(Finding {
         pattern: Pattern::NativeLeak,
         sentence: format!("{} grows by {}: {who} loses {what}{near}", facts.names_of(&growing), rate(facts.rate())),
-        bytes: left,
+        bytes: bytes_lost,
         confidence: if suspects.len() == 1 { Confidence::High } else { Confidence::Medium },
         to_be_surer: surer(facts, &suspects),
-        evidence: evidence(facts, objects, is_native, left),
+        evidence: evidence(facts, objects, is_native, bytes_lost),
         culprit: Culprit {
             pids: facts.pids_growing(),
             holder: format!("{who}: nothing in Python refers to it"),
@@ -44,14 +52,6 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
         not_to_do: "do not look for a reference in Python, and do not call gc.collect(): nothing there holds it"
             .to_owned(),
     })
-}
-
-/// Few objects may each hold much native memory (an array, a parsed document): then they grow in number along with it.
-fn objects_stand_for_it(facts: &Facts<'_>, objects: &ObjectFacts) -> bool {
-    /// One object for so many blocks still stands for them.
-    const BLOCKS_EACH: u64 = 20;
-    let most = objects.types.iter().map(|(_, gained, _)| *gained).max().unwrap_or(0);
-    most.saturating_mul(BLOCKS_EACH) >= facts.surviving.objects && most > 0
 }
 
 /// The extensions that the code at fault may be: those of the package that allocates; else all that are loaded, if few.

@@ -60,11 +60,10 @@ fn unknown_holder(facts: &Facts<'_>) -> String {
     }
 }
 
-/// The path that keeps most of the sample.
+/// What keeps most of the sample.
 fn retainer(objects: &ObjectFacts) -> Option<String> {
     let known = |holder: Holder| !matches!(holder, Holder::Unknown | Holder::NoReferrer | Holder::Interpreter);
-    let row = objects.retainers.iter().find(|row| known(row.holder))?;
-    Some(row.path.clone())
+    objects.keepers().into_iter().find(|(_, holder, _)| known(*holder)).map(|(path, ..)| path)
 }
 
 fn survivors(facts: &Facts<'_>) -> Vec<String> {
