@@ -5,9 +5,9 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{bench_probes, check, diagnose, diff, doctor, objects, report, top, trace};
+use crate::commands::{bench_probes, check, completions, diagnose, diff, doctor, man, objects, report, top, trace};
 use crate::exit::{Exit, Failure};
 use crate::kernel::calibrate;
 use crate::process::launch;
@@ -30,6 +30,8 @@ enum Command {
     Diff(diff::DiffArgs),
     Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
     #[command(name = crate::process::launch::SUBCOMMAND, hide = true)]
     Launch(LaunchArgs),
     #[command(hide = true)]
@@ -88,6 +90,8 @@ fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::command(args),
         Command::Objects(args) => objects::run(args),
+        Command::Completions(args) => completions::run(args, &Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
         Command::BenchProbes(args) => bench_probes::run(args),
         Command::Launch(_) | Command::Calibrate => Ok(Exit::Fine),
     }

@@ -5,6 +5,7 @@ mod ci;
 mod command;
 mod corpus;
 mod demo;
+mod dist;
 mod interpreters;
 mod interrupt;
 mod matrix;
@@ -30,6 +31,7 @@ cargo xtask TASK
   corpus       diagnoses programs whose memory trouble is known, prints what was right, and writes docs/corpus.md;
                --only NAME for some of them, --repeat N, --cases FOLDER for cases from elsewhere instead
   demo         a small service that leaks, under load, traced: prints the report and the flamegraph's path
+  dist         a static binary with manual pages and completions, in a tar: target/dist
   test         everything that is needed, then all tests; closes with `N passed, N failed, N skipped`
   ci           what CI runs: format, lints, tests
   bench        what tracing costs, as ratios; --pairs N for more than 5 pairs of runs;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         ["resident"] => resident::run(),
         ["corpus", ref options @ ..] => corpus::run(options),
         ["demo"] => demo::run(),
+        ["dist"] => dist::run(),
         ["test"] => test::run(),
         ["ci"] => ci::run(),
         ["bench", ref options @ ..] => bench::run(options),

@@ -2,9 +2,11 @@
 
 pub mod bench_probes;
 pub mod check;
+pub mod completions;
 pub mod diagnose;
 pub mod diff;
 pub mod doctor;
+pub mod man;
 pub mod objects;
 pub mod report;
 pub mod top;

@@ -16,6 +16,7 @@ use crate::terminal::{self, Stream};
 
 /// Tell what this kernel, this user and a process allow, and how to get what is missing
 #[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct DoctorArgs {
     /// The process that is to be observed
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
@@ -24,6 +25,12 @@ pub struct DoctorArgs {
     #[arg(short, long)]
     pub verbose: bool,
 }
+
+const EXAMPLES: &str = "Examples:
+  pyalloc doctor
+      what this user may do on this machine, and how to get the rest
+  sudo pyalloc doctor --pid 4242 --verbose
+      whether this process can be observed, and where each probe would stand";
 
 /// How the running kernel links probes: found by trying, `Err` with the kernel's answer.
 #[derive(Clone, Debug)]

@@ -110,8 +110,19 @@ impl TraceArgs {
 
 const EXAMPLES: &str = "Examples:
   sudo pyalloc trace --pid 4242 --duration 30s
-  sudo pyalloc trace --pid 4242 --duration 10m --ledger resident    (costs next to nothing)
-  sudo pyalloc trace -o run.pyalloc -- python app.py --port 8000";
+      a process that runs, with its children; of a server with workers give the master's pid
+  sudo pyalloc trace --pid 4242 --duration 10m --ledger resident
+      what makes RSS grow, alone: costs next to nothing, for production
+  sudo pyalloc trace --name 'celery.*worker' --duration 5m
+      every Python whose command line fits, and their children
+  sudo pyalloc trace --cgroup /sys/fs/cgroup/system.slice/shop.service --duration 5m
+      a systemd service, or a container
+  sudo pyalloc trace -o run.pyalloc -- python app.py --port 8000
+      a program from its first allocation to its exit, as the user who called sudo
+  sudo pyalloc trace --native -o run.pyalloc -- python app.py
+      with the C and Rust functions that called malloc
+
+Ctrl-C ends the trace and prints the report; the program goes on. `pyalloc report FILE` prints it again, in any format.";
 
 /// Runs it.
 ///
