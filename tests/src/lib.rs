@@ -10,6 +10,7 @@ pub mod guard;
 pub mod interpreters;
 pub mod looker;
 pub mod lookup;
+pub mod readers;
 pub mod sample;
 pub mod skip;
 pub mod source;

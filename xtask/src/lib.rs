@@ -4,6 +4,7 @@
 pub mod binary;
 pub mod cgroup;
 pub mod ebpf;
+pub mod gate;
 pub mod privilege;
 pub mod python;
 pub mod readers;

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use xtask::ebpf::workspace_root;
+use xtask::gate;
 use xtask::privilege::Privilege;
 use xtask::readers::Readers;
 use xtask::servers::{self, Redis};
@@ -30,6 +31,7 @@ pub fn run() -> Result<()> {
     if let Err(error) = Readers::ensure() {
         println!("without readers of formats that are not ours: {error:#}");
     }
+    prepare_gate();
     binary::build()?;
     let mut sums = unit_tests()?;
     sums.add(live_tests()?);
@@ -62,6 +64,14 @@ fn prepare_servers() {
     let venv = python::newest().and_then(|interpreter| servers::venv(&interpreter));
     for error in [venv.err(), Redis::ensure().err()].into_iter().flatten() {
         println!("without a real server for the tests: {error:#}");
+    }
+}
+
+/// pytest, and readers of what `pyalloc check` writes; the tests say which of them cannot run without.
+fn prepare_gate() {
+    let venvs = python::newest().and_then(|interpreter| gate::venv(&interpreter).and(gate::readers(&interpreter)));
+    if let Err(error) = venvs {
+        println!("without tests of the gate: {error:#}");
     }
 }
 

@@ -241,7 +241,7 @@ fn picture(
     let ledger = Ledger::Heap;
     let [before_name, after_name] =
         [&checked.baselines, &checked.runs].map(|names| names.first().map_or("", String::as_str));
-    let options = diff::Options { root, ..diff::Options::default() };
+    let options = diff::Options { root, bytes: true, ..diff::Options::default() };
     let diff =
         diff::diff(&side(before, before_name, ledger, value)?, &side(after, after_name, ledger, value)?, &options);
     let compared = Compared { before: before_name, after: after_name, ledger, value };

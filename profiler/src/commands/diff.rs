@@ -95,7 +95,12 @@ pub fn run(args: &DiffArgs) -> Result<Exit, Failure> {
     let names = [&args.before, &args.after].map(|path| path.display().to_string());
     let side = |profile, name| side(profile, name, ledger, value);
     let root = super::check::root(args.root.as_deref());
-    let options = diff::Options { by_line: args.by == By::Line, per_second: args.per_second, root: root.as_deref() };
+    let options = diff::Options {
+        by_line: args.by == By::Line,
+        per_second: args.per_second,
+        bytes: ledger == Ledger::Heap && value.is_space(),
+        root: root.as_deref(),
+    };
     let diff = diff::diff(&side(before, &names[0])?, &side(after, &names[1])?, &options);
     let compared = Compared { before: &names[0], after: &names[1], ledger, value };
     let options = Options { top: usize::from(args.top), ..terminal::options_for(args.output.as_deref()) };

@@ -16,6 +16,8 @@ pub struct Sample {
     pub values: Vec<f64>,
     /// The variance of each, where it is an estimate.
     pub variances: Vec<f64>,
+    /// By how many bytes their mean may be wrong because processes ran a moment without probes.
+    pub unseen: f64,
 }
 
 /// What a bound is made of.
@@ -41,6 +43,8 @@ pub struct Bound {
     pub basis: Basis,
     /// The chance that runs of the same code differ as much, as far as their spread tells.
     pub chance: Option<f64>,
+    /// Bytes of the limit that are allowed because processes ran a moment without probes.
+    pub unseen: f64,
 }
 
 impl Sample {
@@ -66,14 +70,16 @@ pub fn over(baselines: &Sample, runs: &Sample, usual: Tolerance, fixed: Option<T
     let (n, m) = (baselines.values.len(), runs.values.len());
     let single = FALSE_ALARM / looked_at.max(1) as f64;
     let before = baselines.mean();
+    let unseen = baselines.unseen + runs.unseen;
     let df = (n + m).saturating_sub(2);
     if let Some(tolerance) = fixed.or((df < FEWEST_DF).then_some(usual)) {
         let sampling = (baselines.sampling() + runs.sampling()).sqrt();
         let noise = if sampling > 0.0 { student::quantile(single, 1e6) * sampling } else { 0.0 };
         return Bound {
-            limit: before + tolerance.over(before) + noise,
+            limit: before + tolerance.over(before) + noise + unseen,
             basis: Basis::Tolerance(tolerance),
             chance: None,
+            unseen,
         };
     }
     // The spread of runs holds that of sampling too.
@@ -82,9 +88,10 @@ pub fn over(baselines: &Sample, runs: &Sample, usual: Tolerance, fixed: Option<T
     let spread = student::quantile(single, df as f64) * error;
     let t = (runs.mean() - before) / error.max(f64::MIN_POSITIVE);
     Bound {
-        limit: before + spread.max(usual.floor as f64),
+        limit: before + spread.max(usual.floor as f64) + unseen,
         basis: Basis::Spread { runs: m, baselines: n },
         chance: Some(student::chance_over(t, df as f64)),
+        unseen,
     }
 }
 
@@ -95,7 +102,7 @@ mod tests {
     const USUAL: Tolerance = Tolerance { percent: 2.0, floor: 100 };
 
     fn sample(values: &[f64]) -> Sample {
-        Sample { values: values.to_vec(), variances: vec![0.0; values.len()] }
+        Sample { values: values.to_vec(), variances: vec![0.0; values.len()], unseen: 0.0 }
     }
 
     #[test]
@@ -103,7 +110,7 @@ mod tests {
         let bound = over(&sample(&[10_000.0]), &sample(&[10_500.0]), USUAL, None, 50);
         assert_eq!((bound.limit, bound.chance), (10_200.0, None));
         assert_eq!(over(&sample(&[1000.0]), &sample(&[1050.0]), USUAL, None, 50).limit, 1100.0);
-        let estimated = Sample { values: vec![10_000.0], variances: vec![10_000.0] };
+        let estimated = Sample { values: vec![10_000.0], variances: vec![10_000.0], unseen: 0.0 };
         let limit = over(&estimated, &estimated, USUAL, None, 1).limit;
         assert!((limit - 10_200.0 - 3.09 * 20_000_f64.sqrt()).abs() < 1.0, "{limit}");
     }
@@ -116,6 +123,13 @@ mod tests {
         assert!(loud.limit > 1.2e6 && loud.chance.unwrap() > 0.1, "{loud:?}");
         let fixed = Some(Tolerance { percent: 5.0, floor: 0 });
         assert_eq!(over(&sample(&[1e6; 3]), &sample(&[1e6; 3]), USUAL, fixed, 50).limit, 1.05e6);
+    }
+
+    #[test]
+    fn what_ran_without_probes_is_allowed_on_both_sides() {
+        let unseen = |bytes: f64| Sample { unseen: bytes, ..sample(&[10_000.0]) };
+        let bound = over(&unseen(30.0), &unseen(40.0), USUAL, None, 50);
+        assert_eq!((bound.limit, bound.unseen), (10_270.0, 70.0));
     }
 
     #[test]

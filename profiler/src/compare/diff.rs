@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::Amount;
 use super::caveats::{self, Named};
 use super::merged::{CodeId, Grain, Merged, NodeId, Placed};
 use super::places::Places;
+use super::{Amount, chance};
 use crate::profile::{Profile, StackId};
 
 /// A call path's number in one process.
@@ -16,6 +16,8 @@ pub struct Weight {
     pub stack: StackId,
     /// Its number.
     pub amount: Amount,
+    /// True for bytes of small objects.
+    pub small: bool,
 }
 
 /// One of the two.
@@ -34,6 +36,8 @@ pub struct Options<'a> {
     pub by_line: bool,
     /// Numbers for each second of the runs.
     pub per_second: bool,
+    /// The numbers are bytes that the heap ledger counts, so that it is known how runs of the same code differ.
+    pub bytes: bool,
     /// The folder of the repository, as the profiles name it.
     pub root: Option<&'a str>,
 }
@@ -45,6 +49,8 @@ pub struct Change {
     pub before: Amount,
     /// After.
     pub after: Amount,
+    /// The variance of the change between runs of the same code: [`chance`].
+    pub chance: f64,
 }
 
 /// What a change is.
@@ -103,9 +109,11 @@ impl Change {
         (self.before.variance + self.after.variance).max(0.0).sqrt()
     }
 
-    /// True if a change of this size comes by sampling alone in more than one of twenty comparisons.
+    /// True if a change of this size comes by sampling, or between runs of the same code, in more than one of twenty
+    /// comparisons.
     pub fn is_noise(&self) -> bool {
-        self.kind() != Kind::Same && (self.size() as f64) < 2.0 * self.standard_error()
+        let error = (self.before.variance + self.after.variance + self.chance).max(0.0).sqrt();
+        self.kind() != Kind::Same && (self.size() as f64) < 2.0 * error
     }
 }
 
@@ -129,9 +137,9 @@ pub struct Function {
 pub struct Diff {
     /// The call paths of both.
     pub merged: Merged,
-    /// By function, largest change first.
+    /// By function, largest change first, noise last.
     pub functions: Vec<Function>,
-    /// By call path, largest change first.
+    /// By call path, largest change first, noise last.
     pub paths: Vec<(NodeId, Change)>,
     /// All together.
     pub total: Change,
@@ -159,12 +167,22 @@ pub fn diff(before: &Side<'_>, after: &Side<'_>, options: &Options<'_>) -> Diff 
         for weight in &side.weights {
             let amount = weight.amount.scaled(factor);
             let change = sums.entry(placed.node(weight.stack)).or_default();
+            if weight.small {
+                change.chance += chance::of_small_objects(weight.amount.value) * factor * factor;
+            }
             if is_after { &mut change.after } else { &mut change.before }.add(amount);
             lines.add(side.named.profile, placed, weight.stack, amount.value, is_after);
         }
     }
+    if options.bytes {
+        let imports = merged.imports();
+        let longest = [before, after].map(|side| factor(side, options)).into_iter().fold(0.0, f64::max);
+        for (_, change) in sums.iter_mut().filter(|(node, _)| imports[**node as usize]) {
+            change.chance += chance::of_imports() * longest * longest;
+        }
+    }
     let mut paths: Vec<(NodeId, Change)> = sums.into_iter().collect();
-    paths.sort_by_key(|(node, change)| (Reverse(change.size()), *node));
+    paths.sort_by_key(|(node, change)| (change.is_noise(), Reverse(change.size()), *node));
     Diff {
         functions: functions(&merged, &paths, &lines),
         total: total(&paths),
@@ -199,13 +217,14 @@ fn functions(merged: &Merged, paths: &[(NodeId, Change)], lines: &Lines) -> Vec<
         let function = functions.entry(code).or_insert_with(new);
         function.change.before.add(change.before);
         function.change.after.add(change.after);
+        function.change.chance += change.chance;
         function.paths += 1;
     }
     let mut functions: Vec<Function> = functions.into_values().collect();
     for function in &mut functions {
         function.line = function.code.map_or(0, |code| lines.most(code));
     }
-    functions.sort_by_key(|function| (Reverse(function.change.size()), function.heaviest));
+    functions.sort_by_key(|one| (one.change.is_noise(), Reverse(one.change.size()), one.heaviest));
     functions
 }
 
@@ -252,7 +271,8 @@ mod tests {
     }
 
     fn weights(stacks: &[StackId], values: &[u64]) -> Vec<Weight> {
-        let weight = |(stack, value): (&StackId, &u64)| Weight { stack: *stack, amount: Amount::exact(*value) };
+        let weight =
+            |(stack, value): (&StackId, &u64)| Weight { stack: *stack, amount: Amount::exact(*value), small: false };
         stacks.iter().zip(values).map(weight).collect()
     }
 
@@ -294,10 +314,53 @@ mod tests {
 
     #[test]
     fn a_change_within_two_standard_errors_is_noise() {
-        let change = |after, variance| Change { before: Amount::exact(100), after: Amount { value: after, variance } };
+        let change = |after, variance| {
+            let after = Amount { value: after, variance };
+            Change { before: Amount::exact(100), after, ..Change::default() }
+        };
         assert!(change(150, 900.0).is_noise());
         assert!(!change(170, 900.0).is_noise());
         assert!(!change(101, 0.0).is_noise());
         assert!(!change(100, 900.0).is_noise());
+    }
+
+    /// Two runs of the same code: a pool has moved from one path to another, and a folder was read once more.
+    #[test]
+    fn what_runs_of_the_same_code_differ_by_is_noise_and_comes_last() {
+        const KIB: u64 = 1 << 10;
+        let run = || {
+            let mut builder = ProfileBuilder::new();
+            let main = builder.frame(FrameKind::Own, "main", "/srv/app.py", 1, 1);
+            let find = builder.frame(FrameKind::Stdlib, "_fill_cache", "<frozen importlib._bootstrap_external>", 1, 1);
+            let mut stacks: Vec<StackId> = Vec::new();
+            for function in ["opens", "opened", "leaks"] {
+                let leaf = builder.frame(FrameKind::Own, function, "/srv/app.py", 3, 1);
+                stacks.push(builder.stack(&[main, leaf]));
+            }
+            stacks.push(builder.stack(&[main, find]));
+            (builder.into_profile(), stacks)
+        };
+        let (before, stacks) = run();
+        let (after, _) = run();
+        let side = |profile, values: [(u64, bool); 4]| {
+            let weight = |(stack, (value, small)): (&StackId, (u64, bool))| Weight {
+                stack: *stack,
+                amount: Amount::exact(value),
+                small,
+            };
+            let weights = stacks.iter().zip(values).map(weight).collect();
+            Side { named: Named { name: "A", profile }, weights }
+        };
+        let before = side(&before, [(0, true), (48 * KIB, true), (2 * KIB, false), (300 * KIB, false)]);
+        let after = side(&after, [(16 * KIB, true), (32 * KIB, true), (5 * KIB, false), (332 * KIB, false)]);
+        let told = |bytes| {
+            let diff = diff(&before, &after, &Options { bytes, ..Options::default() });
+            let name = |code: CodeId| diff.merged.code_of(code).function.clone();
+            let functions = diff.functions.iter().map(|one| (name(one.code.unwrap()), one.change.is_noise()));
+            functions.collect::<Vec<_>>()
+        };
+        let expected = [("leaks", false), ("main", true), ("opens", true), ("opened", true)];
+        assert_eq!(told(true), expected.map(|(name, noise)| (name.to_owned(), noise)));
+        assert_eq!(told(false)[0], ("main".to_owned(), false), "what is no bytes has no such noise");
     }
 }

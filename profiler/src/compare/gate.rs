@@ -26,6 +26,8 @@ pub enum Against {
         basis: Basis,
         /// The chance that runs of the same code differ as much, where their spread is known.
         chance: Option<f64>,
+        /// Bytes that are allowed because processes ran a moment without probes.
+        unseen: f64,
     },
 }
 
@@ -188,7 +190,9 @@ fn sample(runs: &[Run], subject: Subject, measure: Measure) -> Sample {
     };
     let amounts = runs.iter().map(amount);
     let (values, variances) = amounts.map(|amount| (amount.value as f64, amount.variance)).unzip();
-    Sample { values, variances }
+    let unseen = |run: &Run| run.subjects.get(&subject).map_or(0.0, |sums| sums.unseen(measure));
+    let unseen = runs.iter().map(unseen).sum::<f64>() / runs.len().max(1) as f64;
+    Sample { values, variances, unseen }
 }
 
 fn against_baselines(
@@ -211,7 +215,12 @@ fn against_baselines(
         value: after.mean(),
         standard_error: after.sampling().sqrt(),
         limit: bound.limit,
-        against: Against::Baselines { mean: before.mean(), basis: bound.basis, chance: bound.chance },
+        against: Against::Baselines {
+            mean: before.mean(),
+            basis: bound.basis,
+            chance: bound.chance,
+            unseen: bound.unseen,
+        },
         passed: after.mean() <= bound.limit,
         culprits: Vec::new(),
     })
@@ -294,6 +303,7 @@ fn slopes(runs: &Runs) -> Option<Judgement> {
             mean: mean(before.iter().map(|slope| slope.per_hour).collect()),
             basis: Basis::Tolerance(tolerance),
             chance: None,
+            unseen: 0.0,
         },
         passed: low <= limit,
         culprits: Vec::new(),

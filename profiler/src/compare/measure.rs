@@ -72,8 +72,8 @@ impl Measure {
         }
     }
 
-    /// What is allowed where one run is held against one baseline. Chosen, not measured yet on repeated runs of the same
-    /// code.
+    /// What is allowed where one run is held against one baseline: several times what runs of the same code were measured
+    /// to differ by (`docs/ci.md`, "How much is noise").
     pub const fn tolerance(self, scope: Scope) -> Tolerance {
         let (percent, floor) = match (scope, self) {
             (Scope::Whole, Self::Allocated) => (1.0, 512 * KIB),

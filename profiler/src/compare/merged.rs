@@ -155,6 +155,20 @@ impl Merged {
         }
         named
     }
+
+    /// For each node whether Python imports a module there: below its import system, and not yet in own code again.
+    pub fn imports(&self) -> Vec<bool> {
+        let mut imports: Vec<bool> = Vec::with_capacity(self.nodes.len());
+        for (at, node) in self.nodes.iter().enumerate() {
+            let above = at > 0 && imports[node.parent as usize];
+            let here = at > 0 && {
+                let code = self.code_of(node.code);
+                code.kind != FrameKind::Own && (above || code.file.starts_with("<frozen importlib"))
+            };
+            imports.push(here);
+        }
+        imports
+    }
 }
 
 fn id(length: usize) -> u32 {

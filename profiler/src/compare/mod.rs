@@ -9,6 +9,7 @@
 pub mod bound;
 pub mod budget;
 pub mod caveats;
+mod chance;
 pub mod diff;
 pub mod gate;
 pub mod measure;
@@ -19,6 +20,7 @@ pub mod pytest;
 pub mod slope;
 mod student;
 pub mod sums;
+mod unseen;
 
 /// A number that may be an estimate.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -9,6 +9,7 @@ use super::merged::{CodeId, Grain, Merged, NodeId};
 use super::places::Places;
 use super::pytest;
 use super::slope::{self, Slope};
+use super::unseen::Unseen;
 use crate::profile::{FrameKind, Process, Profile};
 
 /// Whose sums they are.
@@ -28,6 +29,7 @@ pub struct Sums {
     allocated: Amount,
     peak: Amount,
     surviving: Amount,
+    unseen: Unseen,
 }
 
 impl Sums {
@@ -45,6 +47,17 @@ impl Sums {
         self.allocated.add(other.allocated);
         self.peak.add(other.peak);
         self.surviving.add(other.surviving);
+        self.unseen.allocated += other.unseen.allocated;
+        self.unseen.kept += other.unseen.kept;
+    }
+
+    /// By how many bytes a number may be wrong because processes ran a moment without probes.
+    pub fn unseen(&self, measure: Measure) -> f64 {
+        match measure {
+            Measure::Allocated => self.unseen.allocated,
+            Measure::Peak | Measure::Surviving => self.unseen.kept,
+            Measure::RssPeak | Measure::Slope => 0.0,
+        }
     }
 }
 
@@ -89,7 +102,7 @@ impl Runs {
         let places = Places::new(&all, root);
         let mut merged = Merged::new(grain);
         let placed: Vec<_> = all.iter().enumerate().map(|(at, profile)| merged.add(profile, &places, at)).collect();
-        let (named, tests, imports) = (merged.named(), pytest::tests(&merged), imports(&merged));
+        let (named, tests, imports) = (merged.named(), pytest::tests(&merged), merged.imports());
         let mut lines = Lines::default();
         let mut sums = Vec::new();
         for (at, (profile, placed)) in all.iter().zip(&placed).enumerate() {
@@ -154,6 +167,7 @@ fn paths(profile: &Profile, node: impl Fn(u32) -> NodeId) -> HashMap<NodeId, Sum
             allocated: Amount::exact(row.alloc_space),
             peak: Amount::exact(row.peak_space),
             surviving: Amount::exact(row.inuse_space),
+            unseen: Unseen::of_row(profile, row),
         };
         paths.entry(node(row.stack)).or_default().add(&sums);
     }
@@ -164,19 +178,6 @@ fn paths(profile: &Profile, node: impl Fn(u32) -> NodeId) -> HashMap<NodeId, Sum
     paths
 }
 
-fn imports(merged: &Merged) -> Vec<bool> {
-    let mut imports: Vec<bool> = Vec::with_capacity(merged.nodes.len());
-    for (at, node) in merged.nodes.iter().enumerate() {
-        let above = at > 0 && imports[node.parent as usize];
-        let here = at > 0 && {
-            let code = merged.code_of(node.code);
-            code.kind != FrameKind::Own && (above || code.file.starts_with("<frozen importlib"))
-        };
-        imports.push(here);
-    }
-    imports
-}
-
 /// The largest sum of the peaks of processes that ran at the same time.
 fn rss_peak(processes: &[Process]) -> u64 {
     let mut changes: Vec<(u64, bool, u64)> = Vec::new();
@@ -184,7 +185,7 @@ fn rss_peak(processes: &[Process]) -> u64 {
         changes.push((process.seen_at_ms, false, process.rss_peak));
         if let Some(ended) = process.ended_at_ms {
             // What ends in a moment has gone before what begins in it.
-            changes.push((ended.max(process.seen_at_ms + 1), true, process.rss_peak));
+            changes.push((ended.max(process.seen_at_ms.saturating_add(1)), true, process.rss_peak));
         }
     }
     changes.sort_by_key(|(at, ends, _)| (*at, !*ends));
@@ -221,6 +222,27 @@ mod tests {
         assert_eq!(subjects[&Subject::Whole].get(Measure::Surviving).value, 7);
         let function = subjects.iter().find(|(subject, _)| matches!(subject, Subject::Function(_))).unwrap();
         assert_eq!(function.1.get(Measure::Allocated).value, 30);
+    }
+
+    #[test]
+    fn a_forked_worker_may_be_wrong_by_what_it_did_without_probes() {
+        let mut builder = ProfileBuilder::new();
+        let own = builder.frame(FrameKind::Own, "export", "/srv/app.py", 3, 1);
+        let stack = builder.stack(&[own]);
+        let block = |process| BlockRow { process, stack, alloc_space: 1_000_000, largest: 4000, ..BlockRow::default() };
+        let worker = Process { unprobed_us: 500, ended_at_ms: Some(50), ..Process::default() };
+        let slow = Process { unprobed_us: 20_000, ended_at_ms: Some(80), parent: Some(0), ..Process::default() };
+        let executed = Process { command: "python other.py".to_owned(), ..slow.clone() };
+        builder.snapshot(Readings {
+            processes: vec![Process::default(), worker, slow, executed],
+            blocks: vec![block(0), block(1), block(2), block(3)],
+            ..Readings::default()
+        });
+        let runs = Runs::new(&[builder.profile()], &[], None);
+        let whole = runs.runs[0].subjects[&Subject::Whole];
+        assert_eq!(whole.unseen(Measure::Allocated).round(), 10_000.0 + 250_000.0);
+        assert_eq!(whole.unseen(Measure::Surviving), 2000.0 + 8000.0);
+        assert_eq!(whole.unseen(Measure::RssPeak), 0.0);
     }
 
     #[test]

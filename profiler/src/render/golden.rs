@@ -1,5 +1,6 @@
 //! Golden tests: hand-built profiles, each format of each compared with a file in `snapshots/`.
 
+mod compare;
 mod documents;
 mod pages;
 

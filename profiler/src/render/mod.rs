@@ -315,7 +315,8 @@ impl Value {
         matches!(self, Self::InuseSpace | Self::InuseObjects | Self::TouchedSpace | Self::OwnedSpace)
     }
 
-    const fn is_space(self) -> bool {
+    /// True for bytes, false for a number of objects.
+    pub const fn is_space(self) -> bool {
         !matches!(self, Self::InuseObjects | Self::AllocObjects)
     }
 }

@@ -74,7 +74,7 @@ fn details(out: &mut String, verdict: &Verdict, checked: &Checked) {
     }
     let _ = writeln!(out, "- {}", escaped(&words::files(checked)));
     for note in words::certainty(verdict).iter().chain(&verdict.notes) {
-        let _ = writeln!(out, "- {}", escaped(note));
+        let _ = writeln!(out, "- {}", escaped(&words::note(note)));
     }
     out.push_str("\n</details>\n");
 }

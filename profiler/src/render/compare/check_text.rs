@@ -28,7 +28,7 @@ pub(super) fn render(verdict: &Verdict, checked: &Checked, options: &Options) ->
     let notes: Vec<String> = words::certainty(verdict).into_iter().chain(verdict.notes.iter().cloned()).collect();
     if !notes.is_empty() {
         page.heading("How sure");
-        notes.iter().for_each(|note| page.sentence(&sanitize::visible(note)));
+        notes.iter().for_each(|note| page.sentence(&words::note(note)));
     }
     page.finish()
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::check_json::scope;
 use super::markdown::xml;
 use super::{chain, names, words};
-use crate::compare::gate::{Judgement, Verdict};
+use crate::compare::gate::{Against, Judgement, Verdict};
 
 /// Renders.
 pub(super) fn render(verdict: &Verdict) -> String {
@@ -36,7 +36,11 @@ pub(super) fn render(verdict: &Verdict) -> String {
 }
 
 fn case(out: &mut String, verdict: &Verdict, suite: &str, judgement: &Judgement) {
-    let name = format!("{} {}", verdict.name(judgement.subject), judgement.measure.name());
+    let mut name = format!("{} {}", words::name(verdict, judgement.subject), judgement.measure.name());
+    if let Against::Limit(origin) = &judgement.against {
+        // A number may have several limits, and a case has a name of its own.
+        let _ = write!(name, " ({origin})");
+    }
     let _ = write!(out, "    <testcase classname=\"pyalloc.{suite}\" name=\"{}\" time=\"0\"", xml(&name));
     let finding = words::finding(judgement);
     if judgement.passed {

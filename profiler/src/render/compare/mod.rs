@@ -90,7 +90,9 @@ pub fn chosen(profiles: [&Profile; 2], ledger: Option<Ledger>, value: Option<Val
 /// The ledger does not have the number.
 pub fn weights(profile: &Profile, ledger: Ledger, value: Value) -> Result<Vec<Weight>, RenderError> {
     let rows = select::rows(profile, ledger, value)?;
-    Ok(rows.iter().map(|row| Weight { stack: row.stack, amount: Amount::exact(row.value) }).collect())
+    let small = |row: &select::Row| row.small && value.is_space();
+    let weight = |row: &select::Row| Weight { stack: row.stack, amount: Amount::exact(row.value), small: small(row) };
+    Ok(rows.iter().map(weight).collect())
 }
 
 /// Renders a difference.

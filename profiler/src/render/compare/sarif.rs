@@ -7,6 +7,7 @@ use crate::compare::gate::{Judgement, Verdict};
 use crate::compare::measure::Measure;
 use crate::compare::merged::{Code, CodeId};
 use crate::profile::FrameKind;
+use crate::render::path::NAME_COLUMNS;
 use crate::render::{RenderError, sanitize};
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
@@ -43,7 +44,7 @@ fn id(measure: Measure) -> String {
 }
 
 fn result(verdict: &Verdict, judgement: &Judgement) -> Json {
-    let subject = sanitize::visible(&words::subject(verdict, judgement.subject)).into_owned();
+    let subject = words::subject(verdict, judgement.subject);
     let mut text = format!(
         "{subject}: {}: {}. {}.",
         judgement.measure.in_words(),
@@ -92,7 +93,7 @@ fn place(verdict: &Verdict, id: CodeId, line: u32) -> Option<Json> {
     }
     Some(json!({
         "physicalLocation": physical,
-        "logicalLocations": [{ "fullyQualifiedName": sanitize::visible(&code.function), "kind": "function" }],
+        "logicalLocations": [{ "fullyQualifiedName": sanitize::name(&code.function, NAME_COLUMNS), "kind": "function" }],
     }))
 }
 

@@ -6,7 +6,7 @@ use crate::compare::diff::{Change, Diff, Kind};
 use crate::compare::gate::{Against, Judgement, Verdict};
 use crate::compare::measure::Measure;
 use crate::compare::sums::Subject;
-use crate::render::units;
+use crate::render::{sanitize, units};
 
 /// A number of the difference: `12.0 MiB`, `12 objects`, `1.0 MiB/s`.
 pub(super) fn number(value: u64, compared: &Compared<'_>, per_second: bool) -> String {
@@ -55,19 +55,38 @@ pub(super) fn notes(diff: &Diff) -> Vec<String> {
             units::bytes(error.round() as u64)
         )
     } else {
-        "Nothing was sampled: the differences are those of the runs. Two runs of the same code differ a little too; \
-         `pyalloc check` with several runs of each tells how much."
-            .to_owned()
+        "Nothing was sampled: the differences are those of the runs.".to_owned()
     }];
-    notes.extend(diff.caveats.iter().cloned());
+    if noise(diff) > 0 {
+        notes.push(
+            "Runs of the same code differ a little too, and that is called noise: which call opens a pool of small \
+             objects (16 KiB), and how often an import reads a folder (32 KiB). `pyalloc check` with several runs of each \
+             tells how much they differ."
+                .to_owned(),
+        );
+    }
+    notes.extend(diff.caveats.iter().map(|caveat| note(caveat)));
     notes
 }
 
-/// `3 more, 1 new, 2 gone, 4 less`.
+/// A sentence that may hold texts of the target.
+pub(super) fn note(text: &str) -> String {
+    sanitize::name(text, NOTE_COLUMNS)
+}
+
+/// `1 new, 3 more, 4 less, 2 gone, 12 noise, 212 same`.
 pub(super) fn kinds(diff: &Diff) -> String {
-    let count = |kind| diff.functions.iter().filter(|function| function.change.kind() == kind).count();
-    let kinds = [Kind::New, Kind::More, Kind::Less, Kind::Gone, Kind::Same];
-    kinds.map(|kind| format!("{} {}", count(kind), kind.word())).join(", ")
+    let count = |kind| {
+        let is = |change: &Change| change.kind() == kind && !change.is_noise();
+        diff.functions.iter().filter(|function| is(&function.change)).count()
+    };
+    let told = |kind: Kind| format!("{} {}", count(kind), kind.word());
+    let changed = [Kind::New, Kind::More, Kind::Less, Kind::Gone].map(told).join(", ");
+    format!("{changed}, {} noise, {}", noise(diff), told(Kind::Same))
+}
+
+fn noise(diff: &Diff) -> usize {
+    diff.functions.iter().filter(|function| function.change.is_noise()).count()
 }
 
 /// Bytes of a mean.
@@ -102,9 +121,19 @@ pub(super) fn finding(judgement: &Judgement) -> String {
 
 /// Why the limit is where it is, and how sure that makes.
 pub(super) fn why(judgement: &Judgement) -> String {
-    let Against::Baselines { basis, chance, .. } = &judgement.against else {
+    let Against::Baselines { basis, chance, unseen, .. } = &judgement.against else {
         return "a limit, whatever the baseline".to_owned();
     };
+    let allowed = allowed(basis, *chance);
+    match unseen.round() as u64 {
+        0 => allowed,
+        bytes => {
+            format!("{allowed}; {} of that because forked processes ran a moment without probes", units::bytes(bytes))
+        }
+    }
+}
+
+fn allowed(basis: &Basis, chance: Option<f64>) -> String {
     match basis {
         Basis::Tolerance(tolerance) => {
             format!("allowed: {} % more, {} at least", tolerance.percent, units::bytes(tolerance.floor))
@@ -153,6 +182,11 @@ pub(super) fn certainty(verdict: &Verdict) -> Option<String> {
     }
 }
 
+/// Longest caveat, which may hold texts of the target.
+const NOTE_COLUMNS: usize = 400;
+/// Widest name of a test or a function.
+const SUBJECT_COLUMNS: usize = 200;
+
 /// `test tests/test_api.py::test_new`.
 pub(super) fn subject(verdict: &Verdict, subject: Subject) -> String {
     let kind = match subject {
@@ -160,7 +194,12 @@ pub(super) fn subject(verdict: &Verdict, subject: Subject) -> String {
         Subject::Test(_) => "test ",
         Subject::Function(_) => "function ",
     };
-    format!("{kind}{}", verdict.name(subject))
+    format!("{kind}{}", name(verdict, subject))
+}
+
+/// `tests/test_api.py::test_new`, in bounds.
+pub(super) fn name(verdict: &Verdict, subject: Subject) -> String {
+    sanitize::name(&verdict.name(subject), SUBJECT_COLUMNS)
 }
 
 /// `run.pyalloc against main.pyalloc`.
