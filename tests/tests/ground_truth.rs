@@ -129,6 +129,13 @@ fn contradictions(profile: &Profile) -> String {
             writeln!(faults, "more survives than was allocated: {row:?}").unwrap();
         }
     }
+    for path in &profile.path_timeline.paths {
+        let rows = profile.blocks.iter().filter(|row| (row.process, row.stack) == (path.process, path.stack));
+        let sums = rows.fold((0, 0), |sum, row| (sum.0 + row.inuse_space, sum.1 + row.alloc_space));
+        if (path.live.last(), path.allocated.last()) != (Some(&sums.0), Some(&sums.1)) {
+            writeln!(faults, "over time a path ends at other sums than {sums:?}: {path:?}").unwrap();
+        }
+    }
     for lost in ["block_map_full", "stack_map_full", "ring_full", "thread_map_full", "pool_map_full", "undecodable"] {
         if lookup::count(profile, lost) > 0 {
             writeln!(faults, "{lost} is not 0").unwrap();
