@@ -2,8 +2,6 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::sampling::LATE_FREES;
-
 /// An address in a traced process: slot in the upper 16 bits, address in the lower 48.
 ///
 /// x86-64 user addresses fit 47 bits unless a program asks for more by an mmap hint (5-level paging).
@@ -50,8 +48,8 @@ pub struct Block {
     pub weight: u64,
     /// Milliseconds from the trace's start.
     pub born_ms: u32,
-    /// Number of the window in which it was allocated: [`crate::sampling::Sampling::window`].
-    pub window: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
 }
 
 /// A pymalloc pool by its last opening.
@@ -142,8 +140,6 @@ pub struct StackSums {
     pub alloc_weight_variance: u64,
     /// The part of it that the blocks given back had.
     pub free_weight_variance: u64,
-    /// Bytes given back of blocks from earlier windows, see [`crate::sampling::late`].
-    pub late_free_space: [u64; LATE_FREES],
 }
 
 /// What one process has received and sent through sockets since its trace started.
@@ -168,6 +164,6 @@ pub const TEMPORARY_MS: u32 = 100;
 const _: () = assert!(core::mem::size_of::<LiveCode>() == 16);
 const _: () = assert!(core::mem::size_of::<Block>() == 32);
 const _: () = assert!(core::mem::size_of::<Pool>() == 24);
-const _: () = assert!(core::mem::size_of::<StackSums>() == 160);
+const _: () = assert!(core::mem::size_of::<StackSums>() == 128);
 const _: () = assert!(core::mem::size_of::<Touch>() == 24);
 const _: () = assert!(core::mem::size_of::<Traffic>() == 40);

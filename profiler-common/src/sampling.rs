@@ -4,12 +4,11 @@
 //! [`SMALLEST`] bytes. A block drawn stands for `1 / chance` blocks, so the sum of what is drawn is, in the mean, the sum
 //! of all. There is no counter of bytes that a program's own rhythm could keep step with, and none that threads share.
 
-use bytemuck::{Pod, Zeroable};
-
 /// A block that stands for itself alone; weights are multiples of 1/65536 of it.
 pub const ONE: u64 = 1 << 16;
 
-/// Every block is seen.
+/// The interval at which every block is seen. An interval is the bytes that are allocated between two samples, in the mean;
+/// from this one to [`MAX_INTERVAL`].
 pub const EVERY_BLOCK: u64 = 1;
 
 /// Most bytes between samples: what is computed with it then fits 64 bits.
@@ -23,43 +22,6 @@ pub const SPACE_VARIANCE_UNIT: u64 = 1 << 8;
 
 /// Units of [`weight_variance`] in one block squared.
 pub const WEIGHT_VARIANCE_UNITS: u64 = 1 << 4;
-
-/// What the kernel side does with an allocation; the only element of a map that userspace writes while it runs.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Sampling {
-    /// Bytes that are allocated between two samples, in the mean; [`EVERY_BLOCK`] to [`MAX_INTERVAL`]. 0: no window is
-    /// open, and no block is drawn.
-    pub interval: u64,
-    /// Number of the window that is open, or of the last one, from 1 on: kept with each block drawn in it.
-    pub window: u32,
-    /// How often the allocation functions' probes were taken away: a call whose entry was seen before that has returned
-    /// unseen.
-    pub disarmed: u32,
-}
-
-impl Sampling {
-    /// Every block is seen from the start to the end.
-    pub const EXACT: Self = Self { interval: EVERY_BLOCK, window: 1, disarmed: 0 };
-}
-
-/// Frees of blocks from earlier windows are told apart by how many windows ago that was: 1, 2, 3 or 4, 5 and more.
-pub const LATE_FREES: usize = 4;
-
-/// Windows after which it is not counted on how many there were.
-pub const OLDEST: u32 = 8;
-
-/// The place of a free among [`LATE_FREES`]; `None` for a block of the same window.
-pub const fn late(window: u32, born: u32) -> Option<usize> {
-    match window.wrapping_sub(born) {
-        1 => Some(0),
-        2 => Some(1),
-        3 | 4 => Some(2),
-        5..0x8000_0000 => Some(3),
-        // The same, or another CPU sees the next window already.
-        _ => None,
-    }
-}
 
 /// Draws a block of `size` bytes by a random number: its weight, in units of 1/[`ONE`]; 0 if it is not drawn.
 ///
@@ -100,8 +62,6 @@ pub const fn weight_variance(weight: u64) -> u64 {
     // Rounded: those that are nearly certain to be drawn have a unit or two each.
     ((weight >> 8) * ((weight - ONE) >> 8) + UNIT / 2) / UNIT
 }
-
-const _: () = assert!(core::mem::size_of::<Sampling>() == 16);
 
 #[cfg(test)]
 mod tests {

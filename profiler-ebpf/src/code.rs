@@ -256,8 +256,9 @@ fn copy<const N: usize>(to: *mut u8, address: u64) -> u32 {
     if failed == 0 { in_page } else { 0 }
 }
 
+/// Eight bytes of the target's memory; 0 if they cannot be read.
 #[inline(always)]
-fn read_u64(address: u64) -> u64 {
+pub fn read_u64(address: u64) -> u64 {
     let mut value = 0u64;
     // SAFETY: the destination is a u64 on the stack; the helper checks the target's address itself.
     unsafe { bpf_probe_read_user((&raw mut value).cast(), 8, address as *const _) };

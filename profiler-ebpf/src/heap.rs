@@ -23,7 +23,7 @@ const MAX_BLOCKS: u32 = 1 << 20;
 static BLOCKS: HashMap<BlockKey, Block> = HashMap::with_max_entries(MAX_BLOCKS, BPF_F_NO_PREALLOC);
 
 /// No block.
-const NONE: Block = Block { stack: 0, size: 0, weight: 0, born_ms: 0, window: 0 };
+const NONE: Block = Block { stack: 0, size: 0, weight: 0, born_ms: 0, reserved: 0 };
 
 /// What a call of an allocating function asks for.
 #[derive(Clone, Copy)]
@@ -33,7 +33,6 @@ pub struct Asked {
     pointer: u64,
     /// What the block would stand for; 0 if it is not drawn.
     weight: u64,
-    window: u32,
     /// realloc was given a block that is known.
     settles: bool,
     /// The call may make another of these calls inside.
@@ -68,8 +67,8 @@ pub fn asked(config: &ProcessConfig, regs: Registers, cookie: Cookie) -> Asked {
     };
     let reallocates = pointer != 0 && function != Function::PosixMemalign as u8;
     let settles = reallocates && BLOCKS.get_ptr(&BlockKey::new(config.slot, pointer)).is_some();
-    let (weight, window) = sampling::draw(size);
-    Asked { size, pointer, weight, window, settles, nests: function != Function::Malloc as u8 }
+    let weight = sampling::draw(size);
+    Asked { size, pointer, weight, settles, nests: function != Function::Malloc as u8 }
 }
 
 /// The call is not looked at, but those that it makes inside must not be taken for calls of their own.
@@ -97,7 +96,6 @@ pub fn enter(config: &ProcessConfig, state: *mut Thread, asked: Asked) {
         (*state).size = asked.size;
         (*state).pointer = asked.pointer;
         (*state).weight = asked.weight;
-        (*state).window = asked.window;
         (*state).old = old;
     }
 }
@@ -136,9 +134,9 @@ pub fn settle(config: &ProcessConfig, state: *mut Thread, result: u64) -> bool {
 pub fn handed_out(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
     // SAFETY: as in `enter`.
     let (address, block) = unsafe {
-        let Thread { size, weight, now_ms, window, .. } = &*state;
-        let (born_ms, window) = (*now_ms as u32, *window);
-        ((*state).block, Block { stack: stack.number, size: *size, weight: *weight, born_ms, window })
+        let Thread { size, weight, now_ms, block, .. } = &*state;
+        let born_ms = *now_ms as u32;
+        (*block, Block { stack: stack.number, size: *size, weight: *weight, born_ms, reserved: 0 })
     };
     let key = BlockKey::new(config.slot, address);
     if BLOCKS.insert(&key, &block, u64::from(BPF_NOEXIST)).is_err() && !replaced(key, &block) {
@@ -180,7 +178,7 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
     // realloc(p, 0) calls free inside; its block was taken out at realloc's entry.
     let nested = match thread::known(current) {
         // SAFETY: as in `enter`.
-        Some(state) => unsafe { (*state).is_nested(sp, 0) },
+        Some(state) => unsafe { (*state).is_nested(sp) },
         None => false,
     };
     counters::one(if nested {

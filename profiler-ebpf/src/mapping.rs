@@ -11,7 +11,7 @@ use profiler_common::probe::{Function, Register};
 use crate::process::Current;
 use crate::registers::Registers;
 use crate::thread::Thread;
-use crate::{clock, counters, process, ring, sampling, stack, thread, traffic};
+use crate::{clock, counters, process, ring, stack, thread, traffic};
 
 /// System call numbers of x86-64.
 const MMAP: u64 = 9;
@@ -110,8 +110,8 @@ fn send(config: &ProcessConfig, current: Current, regs: Registers, mut event: Ma
 #[inline(always)]
 fn via(state: *mut Thread) -> u32 {
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
-    let (within, function) = unsafe { ((*state).is_within(sampling::disarmed()), (*state).function as u8) };
-    if !within {
+    let (outer_sp, function) = unsafe { ((*state).outer_sp, (*state).function as u8) };
+    if outer_sp == 0 {
         mapping::via::DIRECT
     } else if function == Function::PoolOpen as u8 {
         mapping::via::PYMALLOC_ARENA

@@ -10,7 +10,7 @@ use profiler_common::probe::{Cookie, Function};
 use crate::process::Current;
 use crate::registers::Registers;
 use crate::thread::Thread;
-use crate::{clock, code, counters, heap, lifecycle, native, pool, process, sampling, stack, thread};
+use crate::{clock, code, counters, heap, lifecycle, native, pool, process, stack, thread};
 
 /// What a session program gives at the entry: whether the return is wanted.
 const TAKE_RETURN: u32 = 0;
@@ -113,13 +113,11 @@ fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Co
     };
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
     unsafe {
-        let disarmed = sampling::disarmed();
-        if (*state).is_nested(sp, disarmed) || spares && (*state).has_passed_over(sp) {
+        if (*state).is_nested(sp) || spares && (*state).has_passed_over(sp) {
             counters::one(Counter::Nested);
             return SKIP_RETURN;
         }
         (*state).outer_sp = sp;
-        (*state).disarmed = disarmed;
         (*state).function = u64::from(function);
     }
     if config.flags & process_flags::NATIVE != 0 {

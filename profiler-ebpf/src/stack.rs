@@ -17,7 +17,7 @@ use crate::process::Current;
 use crate::registers::Registers;
 use crate::thread::Thread;
 use crate::walk::{Walked, mix};
-use crate::{counters, native as unwinder, ring, sampling as drawing, walk as walker};
+use crate::{counters, native as unwinder, ring, walk as walker};
 
 /// Most distinct stacks of a trace.
 const MAX_STACKS: u32 = 1 << 18;
@@ -230,13 +230,6 @@ pub fn freed(block: &Block, now_ms: u32) {
             add(&raw mut (*sums).temporary_weight, block.weight);
             add(&raw mut (*sums).temporary_space, space);
         }
-        match sampling::late(drawing::window(), block.window) {
-            Some(0) => add(&raw mut (*sums).late_free_space[0], space),
-            Some(1) => add(&raw mut (*sums).late_free_space[1], space),
-            Some(2) => add(&raw mut (*sums).late_free_space[2], space),
-            Some(_) => add(&raw mut (*sums).late_free_space[3], space),
-            None => 0,
-        };
         if block.weight != sampling::ONE {
             add(&raw mut (*sums).free_variance, sampling::space_variance(block.size, block.weight));
             add(&raw mut (*sums).free_weight_variance, sampling::weight_variance(block.weight));

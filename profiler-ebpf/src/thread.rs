@@ -4,16 +4,15 @@
 //! another thread's on the same CPU, which would overwrite a per-CPU buffer.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap};
 use profiler_common::MAX_FRAMES;
 use profiler_common::counter::Counter;
 use profiler_common::event::NewStack;
 use profiler_common::ledger::Block;
-use profiler_common::probe::Function;
 use profiler_common::unwind::MAX_NATIVE_FRAMES;
 
+use crate::code::read_u64;
 use crate::counters;
 use crate::fault::Run;
 use crate::native::Walk;
@@ -44,15 +43,6 @@ pub struct KnownCode {
     pub deaths: u64,
 }
 
-/// Eight bytes of the target's stack; 0 if they cannot be read.
-#[inline(always)]
-fn read(address: u64) -> u64 {
-    let mut value = 0u64;
-    // SAFETY: the destination is a u64 on the stack; the helper checks the target's address itself.
-    unsafe { bpf_probe_read_user((&raw mut value).cast(), 8, address as *const _) };
-    value
-}
-
 /// A thread's state.
 #[repr(C)]
 pub struct Thread {
@@ -66,10 +56,6 @@ pub struct Thread {
     pub pointer: u64,
     /// What the block would stand for; 0 if it is not drawn.
     pub weight: u64,
-    /// The window that was open.
-    pub window: u32,
-    /// How often probes had been taken away by then.
-    pub disarmed: u32,
     /// Where the outermost function returns to, which a return probe hides from a walk; 0 if not noted.
     pub outer_return: u64,
     /// At the return: the address of the block handed out. Between calls: the stack pointer at the entry of the last one
@@ -137,16 +123,15 @@ impl Thread {
     /// Whether a call at stack pointer `sp` is made inside the outermost one.
     ///
     /// Judged by the stack pointer and not by a depth counter, so that one missed return cannot blind a thread
-    /// for good: the next call from above it starts anew. `disarmed` is the number of times that probes were taken away:
-    /// a call from before has returned unseen.
-    pub fn is_nested(&self, sp: u64, disarmed: u32) -> bool {
-        self.is_within(disarmed) && sp < self.outer_sp && self.outer_sp - sp < NESTING_REACH
+    /// for good: the next call from above it starts anew.
+    pub fn is_nested(&self, sp: u64) -> bool {
+        self.outer_sp != 0 && sp < self.outer_sp && self.outer_sp - sp < NESTING_REACH
     }
 
     /// Notes a call that is not drawn and may make others inside: nobody tells when it returns.
     pub fn pass_over(&mut self, sp: u64) {
         self.block = sp;
-        self.now_ms = read(sp);
+        self.now_ms = read_u64(sp);
     }
 
     /// Whether a call at stack pointer `sp` is made inside the last one that was passed over: then that one's return
@@ -154,11 +139,6 @@ impl Thread {
     pub fn has_passed_over(&self, sp: u64) -> bool {
         /// An allocating function that calls another has less than this on the stack.
         const REACH: u64 = 512;
-        self.block > sp && self.block - sp < REACH && read(self.block) == self.now_ms
-    }
-
-    /// Whether the outermost call noted is one that the thread is still in: not one that has returned unseen.
-    pub fn is_within(&self, disarmed: u32) -> bool {
-        self.outer_sp != 0 && (self.disarmed == disarmed || self.function == Function::PoolOpen as u64)
+        self.block > sp && self.block - sp < REACH && read_u64(self.block) == self.now_ms
     }
 }

@@ -28,7 +28,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use profiler_common::config::{NO_SLOT, ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, LiveCode, Pool, StackSums, Touch};
-use profiler_common::sampling::Sampling;
+use profiler_common::sampling::EVERY_BLOCK;
 use profiler_common::unwind::{NativeMapping, Row};
 
 pub use follow::Followed;
@@ -133,7 +133,7 @@ pub struct Kernel {
     deaths: Arc<links::Deaths>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
     sums: sums::Sums,
-    sampling: aya::maps::Array<aya::maps::MapData, Raw<Sampling>>,
+    sampling: aya::maps::Array<aya::maps::MapData, u64>,
     sweeper: sweep::Sweeper,
     ring: Option<Ring>,
     native: unwind::NativeMaps,
@@ -187,7 +187,7 @@ impl Kernel {
         let counters = maps::counters(&mut ebpf)?;
         let sums = sums::Sums::new(&mut ebpf)?;
         let mut sampling = maps::array(&mut ebpf, SAMPLING)?;
-        sampling.set(0, Raw(Sampling::EXACT), 0).map_err(|error| map_error(SAMPLING, error))?;
+        sampling.set(0, EVERY_BLOCK, 0).map_err(|error| map_error(SAMPLING, error))?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
         let (links, programs) = (Arc::new(Mutex::new(links::Links::default())), Arc::new(programs));
@@ -279,9 +279,9 @@ impl Kernel {
         self.kill_watch
     }
 
-    /// Which allocations are looked at from now on; at first all.
-    pub fn set_sampling(&mut self, sampling: Sampling) -> Result<(), KernelError> {
-        self.sampling.set(0, Raw(sampling), 0).map_err(|error| map_error(SAMPLING, error))
+    /// Of the allocations one in so many bytes is looked at from now on; at first all.
+    pub fn set_sampling(&mut self, interval: u64) -> Result<(), KernelError> {
+        self.sampling.set(0, interval, 0).map_err(|error| map_error(SAMPLING, error))
     }
 
     /// Makes a process known to the programs, or changes what they know.

@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use profiler_common::sampling::Sampling;
 use regex::Regex;
 
 use crate::exit::{Exit, Failure};
@@ -155,9 +154,11 @@ fn record(
     if let Some(path) = &args.output {
         output::check_writable(path).map_err(Failure::usage)?;
     }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)?;
-    runtime.block_on(trace(args, window, diagnose, show))
+    runtime()?.block_on(trace(args, window, diagnose, show))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)
 }
 
 /// Shows what is recorded while it is, and writes it only when asked.
@@ -165,9 +166,7 @@ fn record(
 /// # Errors
 /// As [`run`].
 pub(super) fn watch_live(args: &TraceArgs) -> Result<Exit, Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::cannot_observe)?;
-    let watched = runtime.block_on(async {
+    let watched = runtime()?.block_on(async {
         let (mut recording, _) = start(args)?;
         let title =
             args.pid.iter().map(|pid| format!("pid {pid}")).chain(args.name.iter().map(|name| name.to_string()));
@@ -211,7 +210,7 @@ fn start(args: &TraceArgs) -> Result<(Recording, PathBuf), Failure> {
     kernel.attach_tracepoints(args.keeps(LedgerArg::Resident)).map_err(Failure::cannot_observe)?;
     let roots = Roots::open(args, &mut kernel)?;
     if let Some(interval) = args.sample_interval {
-        kernel.set_sampling(Sampling { interval, ..Sampling::EXACT }).map_err(Failure::cannot_observe)?;
+        kernel.set_sampling(interval).map_err(Failure::cannot_observe)?;
     }
     // Only now: a launched program is not to inherit it.
     oom_score::spare_this_process();
