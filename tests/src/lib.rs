@@ -1,5 +1,6 @@
 //! What the live tests share: starting workloads, running pyalloc, comparing what both say.
 
+pub mod broker;
 pub mod browser;
 pub mod code;
 pub mod container;

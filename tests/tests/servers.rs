@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
+use live_tests::broker::{Broker, free_port, wait_until_it_listens};
 use live_tests::guard::Guard;
 use live_tests::interpreters;
 use live_tests::lookup;
@@ -24,10 +23,8 @@ use pyalloc::profile::{BlockRow, End, Process, Profile};
 use serde::Deserialize;
 use serde_json::Value;
 use xtask::python::{self, Venv};
-use xtask::servers::{self, Redis};
+use xtask::servers;
 
-/// How long a server may take to answer for the first time.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of each block that the servers' handlers keep, and that `web.py` has made before.
 const SIZE: u64 = 20_000;
 const INHERITED: (u64, u64) = (40, 25_000);
@@ -49,18 +46,6 @@ fn venv(test: &str) -> Option<Venv> {
             skip::because(test, &format!("no environment for the server: {error:#}"));
             None
         }
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
-fn wait_until_it_listens(port: u16) {
-    let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "nobody listens on port {port}");
-        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -137,7 +122,7 @@ fn assert_true(traced: &Traced, truth: &Truth, function: &str, size: u64) {
 
 /// gunicorn, up to now without a request.
 fn gunicorn(venv: &Venv, options: &[&str]) -> (Guard, u16) {
-    let port = free_port();
+    let port = free_port().unwrap();
     let server = Guard::start(
         Command::new(venv.program("gunicorn"))
             .args(["--bind", &format!("127.0.0.1:{port}")])
@@ -150,7 +135,7 @@ fn gunicorn(venv: &Venv, options: &[&str]) -> (Guard, u16) {
             .stderr(Stdio::null()),
     )
     .unwrap();
-    wait_until_it_listens(port);
+    wait_until_it_listens(port).unwrap();
     // Who listens is the master; a worker that has answered has imported the application.
     (server, port)
 }
@@ -183,7 +168,7 @@ fn gunicorns_recycled_workers() {
 fn gunicorns_workers_inherit_from_the_master_they_were_launched_with() {
     let test = "gunicorns_workers_inherit_from_the_master_they_were_launched_with";
     let Some(venv) = venv(test) else { return };
-    let port = free_port();
+    let port = free_port().unwrap();
     let address = format!("127.0.0.1:{port}");
     let program = venv.program("gunicorn");
     let words = ["--preload", "--workers", "2", "--worker-class", "gthread", "--threads", "2", "--bind", &address];
@@ -211,42 +196,22 @@ fn gunicorns_workers_inherit_from_the_master_they_were_launched_with() {
     assert!(lookup::count(profile, "inherited_frees") >= INHERITED.0, "{:?}", profile.quality.counts);
 }
 
-fn redis(test: &str, folder: &Path) -> Option<(Guard, u16)> {
-    let redis = match Redis::ensure() {
-        Ok(redis) => redis,
-        Err(error) => {
-            skip::because(test, &format!("no broker: {error:#}"));
-            return None;
-        }
-    };
-    let port = free_port();
-    let broker = Guard::start(
-        redis
-            .command()
-            .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"])
-            .arg(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null()),
-    )
-    .unwrap();
-    wait_until_it_listens(port);
-    Some((broker, port))
+fn redis(test: &str) -> Option<Broker> {
+    Broker::start().map_err(|error| skip::because(test, &format!("no broker: {error:#}"))).ok()
 }
 
 #[test]
 fn celerys_recycled_workers() {
     let test = "celerys_recycled_workers";
     let Some(venv) = venv(test) else { return };
-    let temporary = tempfile::tempdir().unwrap();
-    let Some((_broker, port)) = redis(test, temporary.path()) else { return };
-    let broker = format!("redis://127.0.0.1:{port}/0");
+    let Some(broker) = redis(test) else { return };
     let limit = RECYCLED_AFTER.to_string();
     let celery = Guard::start(
         Command::new(venv.program("celery"))
             .args(["--app", "tasks", "worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "ERROR"])
             .args(["--max-tasks-per-child", &limit, "--without-gossip", "--without-mingle", "--without-heartbeat"])
             .current_dir(folder())
-            .env("PYALLOC_TEST_BROKER", &broker)
+            .env("PYALLOC_TEST_BROKER", &broker.url)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -256,7 +221,7 @@ fn celerys_recycled_workers() {
     let mut client = Workload::start_command(
         Command::new(venv.python())
             .arg(folder().join("ask.py"))
-            .env("PYALLOC_TEST_BROKER", &broker)
+            .env("PYALLOC_TEST_BROKER", &broker.url)
             .env("PYTHONDONTWRITEBYTECODE", "1"),
     )
     .unwrap();

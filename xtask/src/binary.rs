@@ -22,10 +22,14 @@ pub fn build() -> Result<PathBuf> {
 
 /// Its path, if it has been built.
 pub fn path() -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from);
-    let path = target.join("release/pyalloc");
+    let path = target_folder().join("release/pyalloc");
     if !path.is_file() {
         bail!("{} is not there: run `cargo build --release --package pyalloc`", path.display());
     }
     Ok(path)
+}
+
+/// Where cargo puts what it builds.
+pub fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use xtask::binary;
 use xtask::ebpf::workspace_root;
 
 use crate::{command, setup};
@@ -49,8 +50,7 @@ fn build() -> Result<PathBuf> {
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     command::run(&mut cargo)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from);
-    Ok(target.join(TARGET).join("release/pyalloc"))
+    Ok(binary::target_folder().join(TARGET).join("release/pyalloc"))
 }
 
 fn version(binary: &Path) -> Result<String> {

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, FromArgMatches as _, ValueEnum};
-use regex::Regex;
+use clap::{Args, ValueEnum};
 
 use super::trace::{self, TraceArgs};
+use super::whom::Whom;
 use crate::diagnose::diagnose as judge;
 use crate::exit::{Exit, Failure};
 use crate::profile::file;
@@ -19,21 +19,11 @@ use crate::terminal::{self, Stream};
 #[command(group = clap::ArgGroup::new("whom").required(true).multiple(true).args(["pid", "name", "cgroup", "profile", "command"]))]
 #[command(after_help = EXAMPLES)]
 pub struct DiagnoseArgs {
-    /// The process to watch, with those it forked and will fork; may be given several times.
-    #[arg(long, value_name = "PID")]
-    pid: Vec<u32>,
-    /// Watch every Python process whose command line fits this expression, and their children.
-    #[arg(long, value_name = "REGEX")]
-    name: Option<Regex>,
-    /// Watch every Python process in this control group and below (a folder under /sys/fs/cgroup).
-    #[arg(long, value_name = "FOLDER")]
-    cgroup: Option<PathBuf>,
+    #[command(flatten)]
+    whom: Whom,
     /// Judge a profile that was recorded before, and watch nothing; needs no privilege.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pid", "name", "cgroup", "command", "output", "ready"])]
     profile: Option<PathBuf>,
-    /// Only the process itself, none of its children.
-    #[arg(long)]
-    no_children: bool,
     /// How long to watch; Enter adds 30 seconds while it runs.
     #[arg(long = "for", value_name = "TIME", value_parser = trace::parse_duration, default_value = "60s")]
     length: Duration,
@@ -75,7 +65,9 @@ pub fn run(args: &DiagnoseArgs) -> Result<Exit, Failure> {
     if let Some(path) = &args.profile {
         return again(path, format);
     }
-    trace::watch(&as_trace(args)?, args.length, |finished, path| {
+    let trace = args.whom.as_trace(&args.command)?;
+    let (output, ready) = (args.output.clone(), args.ready.clone());
+    trace::watch(&TraceArgs { objects: true, output, ready, ..trace }, args.length, |finished, path| {
         let stream = if finished.launched { Stream::Error } else { Stream::Output };
         let options = terminal::options(stream);
         let text = diagnosis::render(&finished.profile, format, &options).map_err(Failure::cannot_observe)?;
@@ -97,24 +89,6 @@ fn again(path: &Path, format: DiagnosisFormat) -> Result<Exit, Failure> {
     let options = terminal::options(Stream::Output);
     let text = diagnosis::render(&profile, format, &options).map_err(Failure::cannot_observe)?;
     terminal::print(Stream::Output, &text).map(|()| Exit::Fine)
-}
-
-/// What is not asked for here is as `trace` has it.
-fn as_trace(args: &DiagnoseArgs) -> Result<TraceArgs, Failure> {
-    let mut words: Vec<OsString> = vec!["trace".into(), "--quiet".into(), "--objects".into()];
-    let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);
-    args.pid.iter().for_each(|pid| option("--pid", pid.to_string().into()));
-    args.name.iter().for_each(|name| option("--name", name.as_str().into()));
-    args.cgroup.iter().for_each(|folder| option("--cgroup", folder.into()));
-    args.output.iter().for_each(|path| option("--output", path.into()));
-    args.ready.iter().for_each(|path| option("--ready", path.into()));
-    words.extend(args.no_children.then(|| "--no-children".into()));
-    if !args.command.is_empty() {
-        words.push("--".into());
-        words.extend(args.command.iter().cloned());
-    }
-    let parsed = TraceArgs::augment_args(clap::Command::new("trace")).try_get_matches_from(words);
-    parsed.and_then(|matches| TraceArgs::from_arg_matches(&matches)).map_err(Failure::usage)
 }
 
 impl From<FormatArg> for DiagnosisFormat {

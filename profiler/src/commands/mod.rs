@@ -11,3 +11,4 @@ pub mod objects;
 pub mod report;
 pub mod top;
 pub mod trace;
+mod whom;

@@ -7,12 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
-use crate::objects::{Options, Reader};
+use crate::objects::{Options, Subject};
+use crate::process::Pid;
 use crate::process::bounded::Budget;
-use crate::process::memory::ProcessMemory;
-use crate::process::{Pid, maps};
 use crate::profile::objects::ObjectLook;
-use crate::python::Interpreter;
 use crate::terminal::{self, Stream};
 
 /// Print what a look at the objects of a process finds, as JSON: types, containers, caches, who keeps what
@@ -74,14 +72,10 @@ impl Sums {
 /// # Errors
 /// A process that is no Python process, or whose memory may not be read (exit code 3).
 pub fn run(args: &ObjectsArgs) -> Result<Exit, Failure> {
-    let pid = Pid(args.pid);
-    let python = Interpreter::discover(pid).map_err(Failure::cannot_observe)?;
-    let memory = ProcessMemory::open(pid).map_err(Failure::cannot_observe)?;
-    let regions = || maps::read(pid).map_err(Failure::cannot_observe);
-    let mut reader = Reader::new(&memory, &python, &regions()?);
+    let mut subject = Subject::open(Pid(args.pid)).map_err(Failure::cannot_observe)?;
     let budget = Budget { bytes: args.most_mib << 20, time: Duration::from_millis(args.most_ms) };
     let options = Options { budget, focus: args.focus.clone(), ..Options::default() };
-    let mut look = || Ok(reader.look(&memory, &regions()?, &options));
+    let mut look = || subject.look(&options).map_err(Failure::cannot_observe);
     match args.looks {
         Some(count) => {
             let mut sums = Sums::default();

@@ -15,12 +15,15 @@ mod references;
 mod retainers;
 mod roots;
 mod search;
+mod subject;
 mod table;
 mod values;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
+
+pub use subject::Subject;
 
 use copy::Copy;
 use graph::Graph;

@@ -111,8 +111,7 @@ impl Roots {
         if let Some(known) = self.names.get(&globals) {
             return Some(known.clone());
         }
-        let table = table::read(heap.copy, heap.layouts.objects, globals)?;
-        let name = text(heap.copy, heap.layouts, table.value_of(heap.copy, heap.layouts, "__name__")?)?;
+        let name = name_in(heap, globals)?;
         self.names.insert(globals, name.clone());
         Some(name)
     }
@@ -148,7 +147,11 @@ impl Roots {
 
 /// The name of a module.
 pub fn module_name(heap: &Heap<'_>, module: u32) -> Option<String> {
-    let dict = heap.copy.word(heap.address(module) + at::MODULE_DICT)?;
+    name_in(heap, heap.copy.word(heap.address(module) + at::MODULE_DICT)?)
+}
+
+/// `__name__` in the dict at an address.
+fn name_in(heap: &Heap<'_>, dict: u64) -> Option<String> {
     let table = table::read(heap.copy, heap.layouts.objects, dict)?;
     text(heap.copy, heap.layouts, table.value_of(heap.copy, heap.layouts, "__name__")?)
 }

@@ -80,14 +80,22 @@ const MOST: usize = 2400;
 const FEWEST: usize = 32;
 
 impl Evidence {
+    /// The looks at the objects of one process that could be made, in the order of time.
+    pub fn looks_at(&self, process: u32) -> impl DoubleEndedIterator<Item = &ObjectLook> {
+        self.looks.iter().filter(move |look| look.process == process && look.not_available.is_none())
+    }
+
     /// Adds a reading; readings come in the order of their time. When there are too many, every second one of each process
     /// goes, but for its first and its last.
     pub fn push(&mut self, reading: Reading) {
         self.readings.push(reading);
-        let processes = self.readings.iter().map(|reading| reading.process).max().unwrap_or(0) as usize + 1;
-        if self.readings.len() > MOST.max(FEWEST * processes) {
+        if self.readings.len() > MOST && self.readings.len() > FEWEST * self.processes() {
             self.thin();
         }
+    }
+
+    fn processes(&self) -> usize {
+        self.readings.iter().map(|reading| reading.process).max().unwrap_or(0) as usize + 1
     }
 
     fn thin(&mut self) {

@@ -1,6 +1,8 @@
 //! Reading a profile: texts, frames of a stack, totals. Nothing here panics, whatever the ids are.
 
-use super::{BlockRow, Frame, FrameId, FrameKind, MappingOrigin, MappingRow, PoolRow, Profile, StackId, StringId};
+use super::{
+    BlockRow, Frame, FrameId, FrameKind, MappingOrigin, MappingRow, PoolRow, Profile, StackId, StringId, UnsharedCause,
+};
 
 /// Sums over the heap ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,6 +124,12 @@ impl Profile {
     pub fn naming_frame(&self, stack: StackId) -> Option<FrameId> {
         let innermost = |kind| self.frame_ids(stack).find(|id| self.frame(*id).is_some_and(|frame| frame.kind == kind));
         innermost(FrameKind::Own).or_else(|| innermost(FrameKind::Package)).or_else(|| self.frame_ids(stack).next())
+    }
+
+    /// Bytes of pages that were copied on write, for one cause or for all.
+    pub fn unshared_space(&self, cause: Option<UnsharedCause>) -> u64 {
+        let rows = self.unshared.iter().filter(|row| cause.is_none_or(|cause| row.cause == cause));
+        rows.fold(0, |sum: u64, row| sum.saturating_add(row.space))
     }
 
     /// Sums over the heap ledger, over all processes.

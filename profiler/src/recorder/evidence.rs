@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::Recorder;
 use super::process::Traced;
-use super::{Recorder, live_and_allocated};
 use crate::kernel::{Kernel, KernelError};
 use crate::process::maps::{self, RegionName};
 use crate::profile::evidence::{Extension, Reading};
@@ -12,10 +12,13 @@ use crate::profile::evidence::{Extension, Reading};
 const MOST_EXTENSIONS: usize = 512;
 
 impl Recorder {
-    /// Takes one reading of every running process; after [`Recorder::sample`], which reads /proc.
-    pub fn read_evidence(&mut self, kernel: &Kernel) -> Result<(), KernelError> {
-        let at_ms = self.elapsed_ms();
-        let heap = live_and_allocated(&kernel.stacks()?);
+    /// Takes one reading of every running process, whose /proc was read just now; `heap`: live and allocated bytes by slot.
+    pub(super) fn read_evidence(
+        &mut self,
+        kernel: &Kernel,
+        at_ms: u64,
+        heap: &HashMap<u32, (u64, u64)>,
+    ) -> Result<(), KernelError> {
         let mut children: HashMap<u32, u64> = HashMap::new();
         for parent in self.processes.iter().filter(|process| process.info.seen_at_ms > 0) {
             if let Some(parent) = parent.info.parent {

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 use procfs::Current as _;
 
 use super::Recorder;
-use crate::objects::{Options, Reader};
+use crate::objects::{Options, Subject};
+use crate::process::Identity;
 use crate::process::bounded::Budget;
-use crate::process::memory::ProcessMemory;
-use crate::process::{Identity, maps};
 use crate::profile::evidence::Evidence;
 use crate::profile::objects::ObjectLook;
-use crate::python::Interpreter;
 
 /// Processes looked at: the largest.
 const PROCESSES: usize = 8;
@@ -161,31 +159,13 @@ fn keep(evidence: &mut Evidence, look: ObjectLook) {
     evidence.looks.push(look);
 }
 
-/// What a process is read with.
-struct Subject {
-    memory: ProcessMemory,
-    reader: Reader,
-}
-
-impl Subject {
-    fn open(identity: Identity) -> Result<Self, String> {
-        let pid = identity.pid;
-        let python = Interpreter::discover(pid).map_err(|error| error.to_string())?;
-        let memory = ProcessMemory::open(pid).map_err(|error| error.to_string())?;
-        let regions = maps::read(pid).map_err(|error| error.to_string())?;
-        let reader = Reader::new(&memory, &python, &regions);
-        Ok(Self { memory, reader })
-    }
-
-    fn look(&mut self, identity: Identity, deadline: Instant) -> Result<ObjectLook, String> {
-        let most = Options::default().budget;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let room = procfs::Meminfo::current().ok().and_then(|memory| memory.mem_available);
-        let bytes = room.map_or(most.bytes, |room| most.bytes.min(room / MEMORY_SHARE));
-        let budget = Budget { bytes, time: most.time.min(left) };
-        let regions = maps::read(identity.pid).map_err(|error| error.to_string())?;
-        Ok(self.reader.look(&self.memory, &regions, &Options { budget, ..Options::default() }))
-    }
+/// What a look may cost, with so much time left for the round.
+fn options(deadline: Instant) -> Options {
+    let most = Options::default().budget;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let room = procfs::Meminfo::current().ok().and_then(|memory| memory.mem_available);
+    let bytes = room.map_or(most.bytes, |room| most.bytes.min(room / MEMORY_SHARE));
+    Options { budget: Budget { bytes, time: most.time.min(left) }, ..Options::default() }
 }
 
 /// The thread: until nobody asks any more.
@@ -194,9 +174,9 @@ fn work(asked: &Receiver<Wanted>, told: &Sender<Found>) {
     for wanted in asked {
         let began = Instant::now();
         let identity = wanted.identity;
-        let subject = subjects.entry(wanted.slot).or_insert_with(|| Subject::open(identity));
+        let subject = subjects.entry(wanted.slot).or_insert_with(|| Subject::open(identity.pid));
         let look = match subject {
-            Ok(subject) => subject.look(identity, wanted.deadline),
+            Ok(subject) => subject.look(&options(wanted.deadline)),
             Err(reason) => Err(reason.clone()),
         };
         let look = look.unwrap_or_else(|reason| ObjectLook { not_available: Some(reason), ..ObjectLook::default() });

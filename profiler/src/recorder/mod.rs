@@ -274,8 +274,9 @@ impl Recorder {
         Ok(())
     }
 
-    /// Reads the processes and the kernel's sums once: a point of the timeline, and what the user is shown.
-    pub fn sample(&mut self, kernel: &Kernel) -> Result<Progress, KernelError> {
+    /// Reads the processes and the kernel's sums once: a point of the timeline, what the user is shown, and the readings for
+    /// a diagnosis if they are wanted.
+    pub fn sample(&mut self, kernel: &Kernel, for_diagnosis: bool) -> Result<Progress, KernelError> {
         self.stacks.settle(&mut self.names, &mut self.builder);
         let sums = kernel.stacks()?;
         let counters = kernel.counters()?;
@@ -303,6 +304,9 @@ impl Recorder {
             progress.processes += 1;
         }
         self.limits.read();
+        if for_diagnosis {
+            self.read_evidence(kernel, at_ms, &by_slot)?;
+        }
         if self.paths.is_due() {
             let mut paths = std::mem::take(&mut self.paths);
             paths.push(at_ms, self.path_readings(&sums));

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::path::Names;
+use super::path::{NO_PATH, Names, SMALL_OBJECTS};
 use super::{Options, RenderError, program, select};
 use crate::profile::{FrameKind, Process, Profile};
 
 /// Longest name of a function or file, in columns: this is data, so names are kept.
 const NAME_COLUMNS: usize = 4096;
-
-/// The leaf that tells small objects in pools from blocks.
-const SMALL_OBJECTS: &str = "[small objects]";
 
 /// Renders the profile; see [`super::Format::Folded`].
 pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, RenderError> {
@@ -55,7 +52,7 @@ fn path(profile: &Profile, labels: &[String], row: &select::Row) -> Vec<String> 
     let frames = profile.frame_ids(row.stack).filter_map(|id| labels.get(id as usize).cloned());
     let mut path: Vec<String> = small.into_iter().chain(frames).collect();
     if path.is_empty() {
-        path.push("[no call path]".to_owned());
+        path.push(NO_PATH.to_owned());
     }
     path
 }

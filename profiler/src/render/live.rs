@@ -32,7 +32,7 @@ pub fn places(profile: &Profile, ledger: Ledger, value: Value, process: Option<u
         let frame = frame.and_then(|id| profile.frame(id));
         let mut paths: Vec<(StackId, u64)> = paths.iter().map(|(stack, value)| (*stack, *value)).collect();
         paths.sort_by_key(|(stack, value)| (std::cmp::Reverse(*value), *stack));
-        let name = frame.map_or_else(|| "[no call path]".to_owned(), |frame| names.code(frame));
+        let name = names.code_or_none(frame);
         (name, frame.is_some_and(|frame| frame.kind == FrameKind::Own), paths)
     };
     let placed = groups.into_iter().map(|group| {

@@ -17,6 +17,11 @@ pub(super) const COARSE: [&str; 3] = ["file", "module", "type"];
 /// Stands for the file of code whose file could not be read.
 const NO_FILE: &str = "a file not known";
 
+/// In place of a call path without any frame.
+pub const NO_PATH: &str = "[no call path]";
+/// The leaf that tells small objects in pools from blocks.
+pub const SMALL_OBJECTS: &str = "[small objects]";
+
 /// The short names of one profile: a file of the user's own code is told by its last parts, as many as tell it
 /// from the others.
 pub struct Names<'p> {
@@ -42,6 +47,11 @@ impl<'p> Names<'p> {
             }
             _ => format!("{} {}", self.place(frame), self.function(frame)),
         }
+    }
+
+    /// As [`Self::code`], of a path that may have no frame.
+    pub fn code_or_none(&self, frame: Option<&Frame>) -> String {
+        frame.map_or_else(|| NO_PATH.to_owned(), |frame| self.code(frame))
     }
 
     /// `remember (app.py:21)`; a marker's text. Never ends in a number, which folded lines could not bear.

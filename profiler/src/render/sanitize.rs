@@ -75,6 +75,16 @@ pub(super) fn is_hidden(letter: char) -> bool {
             | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Text in HTML and XML, in attributes too.
+pub fn xml(text: &str) -> Cow<'_, str> {
+    let text = visible(text);
+    if !text.contains(['&', '<', '>', '"', '\'']) {
+        return text;
+    }
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    Cow::Owned(escaped.replace('\'', "&#39;"))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -86,6 +96,12 @@ mod tests {
         assert_eq!(visible("a\x1b[31mb"), "a\\u{1b}[31mb");
         assert_eq!(visible("a\u{202e}b\u{2066}\n\r\t"), "a\\u{202e}b\\u{2066}\\n\\r\\t");
         assert_eq!(visible("größe_名前"), "größe_名前");
+    }
+
+    #[test]
+    fn a_text_is_no_markup() {
+        assert_eq!(xml("a<b>&\"'"), "a&lt;b&gt;&amp;&quot;&#39;");
+        assert_eq!(xml("</title><b a='\"'>&"), "&lt;/title&gt;&lt;b a=&#39;&quot;&#39;&gt;&amp;");
     }
 
     #[test]

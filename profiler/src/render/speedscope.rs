@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::path::{NO_PATH, SMALL_OBJECTS};
 use super::select::{self, Row};
 use super::{Ledger, Options, RenderError, Value, program, sanitize};
 use crate::profile::{Frame, Profile};
@@ -17,8 +18,8 @@ const MOST_PROCESSES: usize = 100;
 /// Renders the profile.
 pub(super) fn render(profile: &Profile, options: &Options) -> Result<String, RenderError> {
     let mut frames: Vec<FrameOut> = profile.frames.iter().map(|row| frame(profile, row)).collect();
-    let no_path = marker(&mut frames, "[no call path]");
-    let small = marker(&mut frames, "[small objects]");
+    let no_path = marker(&mut frames, NO_PATH);
+    let small = marker(&mut frames, SMALL_OBJECTS);
     let marks = Marks { no_path, small };
     let profiles = match options.per_process {
         true => each_process(profile, options, &marks)?,

@@ -166,7 +166,7 @@ fn command(profile: &Profile, process: &Process) -> String {
 }
 
 fn received(profile: &Profile, index: u32) -> Option<u64> {
-    let readings: Vec<_> = profile.evidence.readings.iter().filter(|reading| reading.process == index).collect();
+    let readings: Vec<_> = profile.evidence.of_process(index).collect();
     let last = readings.last()?;
     let earlier = readings.iter().rev().find(|reading| last.at_ms.saturating_sub(reading.at_ms) >= RATE_OVER_MS)?;
     let ms = last.at_ms - earlier.at_ms;

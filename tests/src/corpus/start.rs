@@ -2,26 +2,20 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use tempfile::TempDir;
 use xtask::ebpf::workspace_root;
 use xtask::python::{self, Interpreter, Venv};
-use xtask::servers::Redis;
 
 use super::label::Need;
 use super::workloads::Entry;
+use crate::broker::Broker;
 use crate::guard::Guard;
 use crate::workload;
-
-/// How long a server may take to listen.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program that runs; ended when this is dropped.
 #[derive(Debug)]
@@ -31,7 +25,7 @@ pub struct Started {
     /// The interpreter, for people.
     pub interpreter: String,
     _program: Guard,
-    _broker: Option<(Guard, TempDir)>,
+    _broker: Option<Broker>,
 }
 
 impl Started {
@@ -127,19 +121,8 @@ fn extension(interpreter: &Interpreter, sources: &Path) -> Result<PathBuf> {
 }
 
 /// A broker that the command is told of.
-fn redis(command: &mut Command) -> Result<(Guard, TempDir)> {
-    let folder = tempfile::tempdir().context("cannot make a folder")?;
-    let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-    let mut server = Redis::ensure()?.command();
-    server.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"]).arg(folder.path());
-    let server = Guard::start(server.stdin(Stdio::null()).stdout(Stdio::null()))?;
-    let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if Instant::now() > deadline {
-            bail!("the Redis server does not listen");
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    command.env("PYALLOC_TEST_BROKER", format!("redis://127.0.0.1:{port}/0"));
-    Ok((server, folder))
+fn redis(command: &mut Command) -> Result<Broker> {
+    let broker = Broker::start()?;
+    command.env("PYALLOC_TEST_BROKER", &broker.url);
+    Ok(broker)
 }

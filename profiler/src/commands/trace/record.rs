@@ -285,10 +285,8 @@ impl Recording {
         self.tree.check(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
         self.tree.forget_all(&mut self.kernel);
         self.drain()?;
-        self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
+        self.recorder.sample(&self.kernel, self.evidence.is_some()).map_err(Failure::cannot_observe)?;
         if self.evidence.is_some() {
-            // At once: it is of the moment of the sample.
-            self.recorder.read_evidence(&self.kernel).map_err(Failure::cannot_observe)?;
             self.recorder.read_extensions();
         }
         self.recorder.read_memory(&self.kernel).map_err(Failure::cannot_observe)?;
@@ -346,15 +344,11 @@ impl Recording {
         if self.tree.is_over() {
             return Ok(Some(End::Over));
         }
-        let now = self.recorder.sample(&self.kernel).map_err(Failure::cannot_observe)?;
+        let for_diagnosis = self.evidence.as_mut().is_some_and(Evidence::is_due);
+        let now = self.recorder.sample(&self.kernel, for_diagnosis).map_err(Failure::cannot_observe)?;
         self.recorder.make_room(&mut self.kernel).map_err(Failure::cannot_observe)?;
         if self.looks.as_mut().is_some_and(|looks| looks.go_on(&mut self.recorder)) {
             self.tell_waiting("looked\n")?;
-        }
-        if let Some(evidence) = &mut self.evidence
-            && evidence.is_due()
-        {
-            self.recorder.read_evidence(&self.kernel).map_err(Failure::cannot_observe)?;
         }
         self.progress.update(&now, &window.note());
         Ok(None)

@@ -65,8 +65,7 @@ pub fn all(profile: &Profile) -> Vec<ObjectFacts> {
 }
 
 fn of_process(profile: &Profile, process: u32) -> Option<ObjectFacts> {
-    let mut looks =
-        profile.evidence.looks.iter().filter(|look| look.process == process && look.not_available.is_none());
+    let mut looks = profile.evidence.looks_at(process);
     let first = looks.next()?;
     let last = looks.next_back()?;
     let space = |look: &ObjectLook| look.types.iter().fold(0u64, |sum, row| sum.saturating_add(row.space));

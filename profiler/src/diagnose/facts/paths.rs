@@ -179,7 +179,7 @@ impl Paths {
     pub fn lines(&self, profile: &Profile, most: usize) -> Vec<(FrameId, u64)> {
         let mut lines: BTreeMap<FrameId, u64> = BTreeMap::new();
         for (&stack, &bytes) in &self.by_stack {
-            if let Some(frame) = recognized(profile, stack) {
+            if let Some(frame) = profile.naming_frame(stack) {
                 *lines.entry(frame).or_default() += bytes;
             }
         }
@@ -220,13 +220,6 @@ struct Function {
     /// The heaviest of its lines.
     frame: FrameId,
     kind: FrameKind,
-}
-
-/// The innermost own frame, else the innermost of a package, else the innermost.
-fn recognized(profile: &Profile, stack: StackId) -> Option<FrameId> {
-    let kind = |id: &FrameId| profile.frame(*id).map(|frame| frame.kind);
-    let innermost = |wanted| profile.frame_ids(stack).find(|id| kind(id) == Some(wanted));
-    innermost(FrameKind::Own).or_else(|| innermost(FrameKind::Package)).or_else(|| profile.frame_ids(stack).next())
 }
 
 /// The functions of importlib that run a module; others only tell of one.

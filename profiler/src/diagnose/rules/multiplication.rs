@@ -169,10 +169,7 @@ pub fn sizes(facts: &Facts<'_>, workers: &[&ProcessFacts]) -> Vec<String> {
 
 /// Who breaks copy-on-write, if anybody does.
 pub fn copied_on_write(facts: &Facts<'_>) -> Option<String> {
-    let sum = |wanted: Option<UnsharedCause>| {
-        let rows = facts.profile.unshared.iter().filter(|row| wanted.is_none_or(|cause| row.cause == cause));
-        rows.fold(0u64, |sum, row| sum.saturating_add(row.space))
-    };
+    let sum = |cause: Option<UnsharedCause>| facts.profile.unshared_space(cause);
     let all = sum(None);
     (all > 0).then(|| {
         format!(

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::markdown::xml;
 use super::{Compared, chain, flamegraph, names, words};
 use crate::compare::diff::{Change, Diff, Kind};
+use crate::render::sanitize::xml;
 use crate::render::{Options, RenderError};
 
 const STYLE: &str = include_str!("diff.css");

@@ -10,6 +10,7 @@ use super::{Compared, names, words};
 use crate::compare::Amount;
 use crate::compare::diff::{Change, Diff, Kind};
 use crate::render::RenderError;
+use crate::render::path::NO_PATH;
 
 /// Frames narrower than this share of the whole, in percent, are left out: on a screen they have no width.
 const MIN_WIDTH_PERCENT: f64 = 0.05;
@@ -59,8 +60,7 @@ pub(super) fn folded(diff: &Diff) -> String {
         let mut frames: Vec<String> =
             diff.merged.path(*path).map(|code| field(&names::label(diff.merged.code_of(code)))).collect();
         frames.reverse();
-        let sum =
-            lines.entry(if frames.is_empty() { "[no call path]".to_owned() } else { frames.join(";") }).or_default();
+        let sum = lines.entry(if frames.is_empty() { NO_PATH.to_owned() } else { frames.join(";") }).or_default();
         sum.before.add(change.before);
         sum.after.add(change.after);
     }
@@ -93,9 +93,8 @@ impl Drawn {
             }
             frames.reverse();
             let width = change.before.value.max(change.after.value);
-            let sum: &mut u64 = lines
-                .entry(if frames.is_empty() { "[no call path]".to_owned() } else { frames.join(";") })
-                .or_default();
+            let sum: &mut u64 =
+                lines.entry(if frames.is_empty() { NO_PATH.to_owned() } else { frames.join(";") }).or_default();
             *sum = sum.saturating_add(width);
         }
         lines.retain(|_, width| *width > 0);

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::check_json::scope;
-use super::markdown::xml;
 use super::{chain, names, words};
 use crate::compare::gate::{Against, Judgement, Verdict};
+use crate::render::sanitize::xml;
 
 /// Renders.
 pub(super) fn render(verdict: &Verdict) -> String {

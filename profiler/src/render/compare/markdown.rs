@@ -1,7 +1,5 @@
 //! Text in Markdown that stays text: a name may hold anything.
 
-use std::borrow::Cow;
-
 use crate::render::sanitize;
 
 /// Code in a line or in a cell of a table.
@@ -27,16 +25,6 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// Text in HTML and XML, in attributes too.
-pub(super) fn xml(text: &str) -> Cow<'_, str> {
-    let text = sanitize::visible(text);
-    if !text.contains(['&', '<', '>', '"', '\'']) {
-        return text;
-    }
-    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-    Cow::Owned(escaped.replace('\'', "&#39;"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +33,5 @@ mod tests {
     fn nothing_has_a_meaning() {
         assert_eq!(escaped("a|b`c` <b> @me"), "a&#124;b&#96;c&#96; &#60;b&#62; &#64;me");
         assert_eq!(code("x\n\x1b"), "<code>x&#92;n&#92;u&#123;1b&#125;</code>");
-        assert_eq!(xml("a<b>&\"'"), "a&lt;b&gt;&amp;&quot;&#39;");
     }
 }

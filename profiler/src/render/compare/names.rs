@@ -3,11 +3,8 @@
 use crate::compare::merged::{Code, CodeId, Merged};
 use crate::profile::FrameKind;
 use crate::profile::place::last_parts;
-use crate::render::path::NAME_COLUMNS;
+use crate::render::path::{NAME_COLUMNS, NO_PATH};
 use crate::render::sanitize;
-
-/// Stands for a path without any frame.
-const NO_PATH: &str = "[no call path]";
 
 /// `shop/app.py:21 remember`; `inflate in libz.so.1`; a marker's text.
 pub(super) fn code(merged: &Merged, code: Option<CodeId>, line: u32) -> String {

@@ -1,8 +1,6 @@
 //! `--by`: what stands for a frame: a line, its function, its file, its module; or the types of the objects instead of
 //! call paths.
 
-use std::collections::HashMap;
-
 use crate::profile::builder::{ProfileBuilder, Readings};
 use crate::profile::objects::ObjectLook;
 use crate::profile::path_timeline::PathTimeline;
@@ -98,14 +96,12 @@ fn moved(profile: Profile, mut builder: ProfileBuilder, stacks: &[StackId]) -> P
 
 /// The profile with a row for each type in place of the call paths.
 pub(super) fn types(profile: Profile) -> Result<Profile, RenderError> {
-    let mut last: HashMap<u32, &ObjectLook> = HashMap::new();
-    let made = profile.evidence.looks.iter().filter(|look| look.not_available.is_none());
-    made.for_each(|look| _ = last.insert(look.process, look));
+    let processes = (0..).take(profile.processes.len());
+    let last: Vec<&ObjectLook> =
+        processes.filter_map(|process| profile.evidence.looks_at(process).next_back()).collect();
     if last.is_empty() {
         return Err(RenderError::NoTypes);
     }
-    let mut last: Vec<&ObjectLook> = last.into_values().collect();
-    last.sort_by_key(|look| look.process);
     let mut builder = ProfileBuilder::new();
     let mut blocks = Vec::new();
     for look in &last {

@@ -7,10 +7,10 @@ use super::objects::{LookOut, looks};
 use super::paths::{View, views};
 use super::processes::{ProcessOut, Rest, Shown};
 use super::readings::{Memory, Traffic};
+use crate::profile::Profile;
 use crate::profile::quality::CountClass;
 use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::tree::Tree;
-use crate::profile::{Profile, UnsharedCause};
 use crate::render::path::{NAME_COLUMNS, Names};
 use crate::render::payload::payloads;
 use crate::render::{Options, RenderError, program, sanitize, text};
@@ -149,21 +149,11 @@ fn summary(profile: &Profile, tree: &Tree) -> Summary {
 fn rss_change(profile: &Profile) -> Option<RssChange> {
     let sum = Reconciliation::of_counted(profile)?;
     let row = |part: Part| (text::part_name(part, &sum), sum.start[part as usize], sum.end[part as usize]);
-    let unshared = |cause: UnsharedCause, words| {
-        let rows = profile.unshared.iter().filter(|row| row.cause == cause);
-        (words, rows.fold(0, |space: u64, row| space.saturating_add(row.space)))
-    };
-    let causes = [
-        unshared(UnsharedCause::ReferenceCount, "to count references"),
-        unshared(UnsharedCause::GcHeader, "to mark objects for the garbage collector"),
-        unshared(UnsharedCause::Data, "to change data"),
-        unshared(UnsharedCause::Unknown, "for unknown reasons"),
-    ];
     Some(RssChange {
         rows: Part::ALL.map(row).into(),
         rss: (sum.rss_start, sum.rss_end),
         sentences: text::sentences::rss_sentences(profile, &sum),
-        unshared: causes.into_iter().filter(|(_, space)| *space > 0).collect(),
+        unshared: text::unshared_by_cause(profile).collect(),
     })
 }
 
@@ -174,7 +164,7 @@ fn payloads_out(profile: &Profile, paths: &mut Paths<'_>) -> Vec<PayloadOut> {
         let frame = place.frame.and_then(|id| profile.frame(id));
         rows.push(PayloadOut {
             label: place.label,
-            code: frame.map_or_else(|| "[no call path]".to_owned(), |frame| names.code(frame)),
+            code: names.code_or_none(frame),
             kind: frame.map(|frame| frame.kind as usize),
             largest: place.largest,
             burst: place.burst,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use crate::profile::{FrameKind, Profile, StackId};
-use crate::render::path::Names;
+use crate::render::path::{NO_PATH, Names, SMALL_OBJECTS};
 use crate::render::select::Row;
 
 /// Most nodes of one number's flamegraph.
@@ -15,10 +15,6 @@ pub(super) const MOST_NODES: usize = 6000;
 const LEAST_PART: u64 = 2000;
 /// Longest name of a function or file, in columns.
 const NAME_COLUMNS: usize = 160;
-
-/// What is not a frame of the profile.
-const SMALL_OBJECTS: &str = "[small objects]";
-const NO_PATH: &str = "[no call path]";
 
 /// Texts, frames and call paths, each once, as they are used.
 #[derive(Serialize)]

@@ -14,7 +14,7 @@ mod policy;
 mod processes;
 mod readings;
 
-use super::{Options, RenderError};
+use super::{Options, RenderError, sanitize};
 use crate::profile::Profile;
 
 const PAGE: &str = include_str!("page.html");
@@ -55,7 +55,7 @@ fn page(profile: &Profile, options: &Options, most_nodes: usize) -> Result<Strin
         page.push_str(before);
         match &from[..end] {
             "{{policy}}" => page.push_str(&policy::policy(STYLE, &script)),
-            "{{title}}" => page.push_str(&island::escaped(&data.title)),
+            "{{title}}" => page.push_str(&sanitize::xml(&data.title)),
             "{{style}}" => page.push_str(STYLE),
             "{{script}}" => page.push_str(&script),
             "{{data}}" => page.push_str(&island),

@@ -109,7 +109,7 @@ fn group_out(
         processes.push((process(index), value));
     }
     GroupOut {
-        code: frame.map_or_else(|| "[no call path]".to_owned(), |frame| names.code(frame)),
+        code: names.code_or_none(frame),
         kind: frame.map(|frame| frame.kind as usize),
         value: group.value,
         objects: group.blocks.saturating_add(group.small),

@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message as _;
 
+use super::path::{NO_PATH, SMALL_OBJECTS};
 use super::{Options, RenderError, Value, program, sanitize};
 use crate::profile::tree::counted;
 use crate::profile::{FrameId, FrameKind, Profile, StackId};
@@ -69,8 +70,8 @@ impl<'p> Writer<'p> {
         // The first mapping is that of the program.
         let interpreter = self.profile.processes.first().map_or("", |process| process.interpreter.as_str());
         self.mapping(if interpreter.is_empty() { "python" } else { interpreter });
-        let small = self.marker("[small objects]");
-        let no_path = self.marker("[no call path]");
+        let small = self.marker(SMALL_OBJECTS);
+        let no_path = self.marker(NO_PATH);
         let values = values(self.profile, options);
         let sample = values.into_iter().map(|(key, values)| self.sample(key, values, small, no_path)).collect();
         let trace = &self.profile.trace;

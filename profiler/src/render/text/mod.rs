@@ -12,7 +12,7 @@ pub(super) mod sentences;
 mod sides;
 mod tree;
 
-pub(super) use resident::name as part_name;
+pub(super) use resident::{name as part_name, unshared_by_cause};
 pub(super) use tree::state;
 
 use super::diagnosis;

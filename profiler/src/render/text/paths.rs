@@ -180,7 +180,7 @@ impl Entry<'_> {
     fn write(&self, page: &mut Page, rank: usize, group: &Group) {
         let number = number(self.value, group.value);
         let chain = Chain::new(self.profile, group.heaviest().0, group.frame);
-        let code = chain.named.map_or("[no call path]".to_owned(), |frame| self.names.code(frame));
+        let code = self.names.code_or_none(chain.named);
         let share = match self.value {
             // Paths peak at different moments: there is no whole to have a share of.
             Value::PeakSpace => String::new(),

@@ -32,7 +32,7 @@ fn write_place(page: &mut Page, profile: &Profile, names: &Names<'_>, rank: usiz
     let label = place.label.unwrap_or("not recognized");
     page.row(&format!("{rank:>3}. {largest:>13} {burst:>14} {per_call:>12} {calls:>12}  {label}"));
     let chain = Chain::new(profile, place.heaviest, place.frame);
-    let code = chain.named.map_or("[no call path]".to_owned(), |frame| names.code(frame));
+    let code = names.code_or_none(chain.named);
     let mut pieces = vec![Piece { text: code, dim: false }];
     pieces.extend(chain.call_pieces(names));
     page.pieces(&" ".repeat(INDENT), INDENT + 2, &pieces);

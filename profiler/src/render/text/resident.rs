@@ -107,7 +107,7 @@ pub(super) fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
 
 /// Who breaks what a fork shares.
 fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
-    let total = profile.unshared.iter().fold(0u64, |sum, row| sum.saturating_add(row.space));
+    let total = profile.unshared_space(None);
     if total == 0 {
         return;
     }
@@ -124,12 +124,11 @@ fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
     let mut by_line: Vec<(Option<FrameId>, u64)> = by_line.into_iter().collect();
     by_line.sort_by_key(|(frame, space)| (Reverse(*space), *frame));
     for (frame, space) in by_line.into_iter().take(MOST_UNSHARING) {
-        let code =
-            frame.and_then(|frame| profile.frame(frame)).map_or("[no call path]".to_owned(), |frame| names.code(frame));
+        let code = names.code_or_none(frame.and_then(|frame| profile.frame(frame)));
         page.row(&format!("  {:>11}  {:>8}  {code}", bytes(space), share(space, total)));
     }
     page.sentence("Such a page is no longer shared: it is in another line of the table.");
-    let collected = by_cause(profile, UnsharedCause::GcHeader);
+    let collected = profile.unshared_space(Some(UnsharedCause::GcHeader));
     if collected > 0 && collected >= total / 100 * WORTH_FREEZING {
         page.sentence(&format!(
             "To keep {} shared: call gc.freeze() in the parent before it forks; the garbage collector then leaves its \
@@ -139,18 +138,19 @@ fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
     }
 }
 
-fn by_cause(profile: &Profile, cause: UnsharedCause) -> u64 {
-    let rows = profile.unshared.iter().filter(|row| row.cause == cause);
-    rows.fold(0u64, |sum, row| sum.saturating_add(row.space))
+fn causes(profile: &Profile, total: u64) -> String {
+    let told = unshared_by_cause(profile);
+    told.map(|(words, space)| format!("{} {words}", share(space, total))).collect::<Vec<_>>().join(", ")
 }
 
-fn causes(profile: &Profile, total: u64) -> String {
-    let told = [
+/// Why pages were copied, in words, with the bytes; causes of which there are none are left out.
+pub(in crate::render) fn unshared_by_cause(profile: &Profile) -> impl Iterator<Item = (&'static str, u64)> {
+    let causes = [
         (UnsharedCause::ReferenceCount, "to count references"),
         (UnsharedCause::GcHeader, "to mark objects for the garbage collector"),
         (UnsharedCause::Data, "to change data"),
         (UnsharedCause::Unknown, "for unknown reasons"),
     ];
-    let told = told.map(|(cause, words)| (by_cause(profile, cause), words)).into_iter().filter(|(space, _)| *space > 0);
-    told.map(|(space, words)| format!("{} {words}", share(space, total))).collect::<Vec<_>>().join(", ")
+    let told = causes.map(|(cause, words)| (words, profile.unshared_space(Some(cause))));
+    told.into_iter().filter(|(_, space)| *space > 0)
 }

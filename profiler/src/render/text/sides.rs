@@ -16,10 +16,9 @@ const MOST: usize = 2;
 pub(super) fn in_words(sides: &Sides, profile: &Profile, names: &Names<'_>, group: &Group) -> String {
     let by = if sides.touched { "allocated by" } else { "touched by" };
     let worth = |sum: u64| u128::from(sum) * 100 >= u128::from(sides.total) * u128::from(WORTH_TELLING);
-    let name = |frame: Option<FrameId>| match frame.and_then(|frame| profile.frame(frame)) {
-        _ if same_line(profile, frame, group.frame) => "the same line".to_owned(),
-        Some(frame) => names.code(frame),
-        None => "[no call path]".to_owned(),
+    let name = |frame: Option<FrameId>| match same_line(profile, frame, group.frame) {
+        true => "the same line".to_owned(),
+        false => names.code_or_none(frame.and_then(|frame| profile.frame(frame))),
     };
     let named = sides.by_code().into_iter().filter(|(_, sum)| worth(*sum)).take(MOST);
     let named: Vec<String> =
