@@ -142,6 +142,23 @@ pub const MAX_SLOTS: u32 = 1 << 16;
 /// No process.
 pub const NO_SLOT: u32 = u32::MAX;
 
+/// How a process's page faults are sampled. The kernel side keeps it; all zero at the start, when each one is recorded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct FaultSampling {
+    /// One fault in `1 << level` is recorded, by chance, and stands for so many; at most [`MAX_FAULT_LEVEL`].
+    pub level: u32,
+    /// How often mappings were moved (mremap): tells a page's touches before and after one apart.
+    pub epoch: u32,
+    /// What the faults recorded have cost the process beyond the share of its CPU time that they may, ns.
+    pub debt_ns: u64,
+    /// Writes to pages that were there and write-protected, not recorded.
+    pub protected_left_out: u64,
+}
+
+/// The most by which [`FaultSampling::level`] goes: one fault in 4096.
+pub const MAX_FAULT_LEVEL: u32 = 12;
+
 /// One traced process; the value of the map that is keyed by process id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -156,6 +173,8 @@ pub struct ProcessConfig {
     /// The thread that takes the interpreter down; 0 while none does. Written by the kernel side, which counts nothing
     /// of that thread from then on: what the process held when it ended stays known.
     pub ending_tid: u32,
+    /// How its page faults are sampled.
+    pub faults: FaultSampling,
     /// Where the thread state is.
     pub thread_slot: ThreadSlot,
     /// Where it is in processes that this one forks.
@@ -171,4 +190,5 @@ pub struct ProcessConfig {
 
 const _: () = assert!(core::mem::size_of::<ThreadSlot>() == 24);
 const _: () = assert!(core::mem::size_of::<PythonLayout>() == 96);
-const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 176);
+const _: () = assert!(core::mem::size_of::<FaultSampling>() == 24);
+const _: () = assert!(core::mem::size_of::<ProcessConfig>() == 200);

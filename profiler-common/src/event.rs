@@ -172,6 +172,8 @@ pub mod mapping {
     pub const MREMAP: u32 = 3;
     /// brk: `address` is the new end of the heap.
     pub const BRK: u32 = 4;
+    /// madvise(MADV_DONTNEED): the pages of `address`, `length` go, and the mapping stays.
+    pub const DISCARD: u32 = 5;
 
     /// The values of [`super::Mapping::via`]: who asked.
     pub mod via {
@@ -206,7 +208,7 @@ pub struct Mapping {
     pub prot_flags: u64,
     /// mmap: the file descriptor, -1 for none.
     pub fd: i64,
-    /// Number of the stack; 0 for munmap, whose stack is not walked.
+    /// Number of the stack; 0 for munmap and madvise, whose stacks are not walked.
     pub stack: u64,
 }
 

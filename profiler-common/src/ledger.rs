@@ -73,7 +73,7 @@ pub const NOT_READ: u32 = u32::MAX;
 
 /// A run of pages that one stack touched one after the other: what a page fault leaves behind.
 ///
-/// Keyed by the first page's [`BlockKey`]. A later fault at the same first page replaces it.
+/// Keyed by [`Touch::key`]. A later fault at the same first page replaces it, unless a mapping was moved in between.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Touch {
@@ -82,11 +82,28 @@ pub struct Touch {
     /// When the first one was touched: monotonic clock, ns.
     pub time_ns: u64,
     /// How many pages, each right above the one before; at most [`MAX_RUN_PAGES`].
-    pub pages: u32,
+    pub pages: u16,
+    /// For how many faults it stands: itself, and those that were left out.
+    pub weight: u16,
     /// Bits of [`touch`].
     pub flags: u16,
     /// The first touched address within the first page, bytes.
     pub offset: u16,
+}
+
+impl Touch {
+    /// Bits of a page's address that are free.
+    const EPOCH: u64 = 0xfff;
+
+    /// The key of what touched a page first; `epoch` counts the times that mappings were moved.
+    pub const fn key(slot: u32, page: u64, epoch: u32) -> BlockKey {
+        BlockKey::new(slot, page & !Self::EPOCH | epoch as u64 & Self::EPOCH)
+    }
+
+    /// The first page's address.
+    pub const fn page(key: BlockKey) -> u64 {
+        key.address() & !Self::EPOCH
+    }
 }
 
 /// The bits of [`Touch::flags`].
@@ -100,7 +117,7 @@ pub mod touch {
 }
 
 /// A run is ended after this many pages, so that its stack is looked at again.
-pub const MAX_RUN_PAGES: u32 = 512;
+pub const MAX_RUN_PAGES: u16 = 512;
 
 /// Sums for one stack, at the place of its number in the array of stacks.
 #[repr(C)]

@@ -11,7 +11,7 @@ use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, NAME_BYTES, kind, lifecycle};
 
 use crate::process::Current;
-use crate::{counters, namespace, pool, process, ring, thread};
+use crate::{counters, namespace, pool, process, ring, sampling, thread};
 
 /// Offset of `exit_code` in `task_struct`, from the kernel's BTF, set by the loader.
 // SAFETY: the loader finds the variable by its name; no other item of that name exists.
@@ -187,7 +187,8 @@ pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
     };
     let flags = parent.flags & !process_flags::NOT_INHERITED;
     let thread_slot = parent.forked_thread_slot;
-    let config = ProcessConfig { slot, flags, parent_slot: parent.slot, ending_tid: 0, thread_slot, ..*parent };
+    let faults = sampling::faults::of_forked(&parent.faults);
+    let config = ProcessConfig { slot, flags, parent_slot: parent.slot, ending_tid: 0, faults, thread_slot, ..*parent };
     if !process::insert(pid, &config) {
         counters::one(Counter::ForksNotFollowed);
         return 0;

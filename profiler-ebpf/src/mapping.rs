@@ -1,5 +1,5 @@
-//! The mapping ledger's events: mmap, munmap, mremap and brk that succeeded, taken at the system call's exit, where
-//! the registers still hold the arguments.
+//! The mapping ledger's events: mmap, munmap, mremap and brk that succeeded, and madvise that discards pages, taken at the
+//! system call's exit, where the registers still hold the arguments.
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -18,6 +18,10 @@ const MMAP: u64 = 9;
 const MUNMAP: u64 = 11;
 const BRK: u64 = 12;
 const MREMAP: u64 = 25;
+const MADVISE: u64 = 28;
+
+/// `MADV_DONTNEED`.
+const DONTNEED: u64 = 4;
 
 /// Results above this are negated error numbers.
 const LAST_ADDRESS: u64 = (-4096_i64).cast_unsigned();
@@ -30,7 +34,7 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
     if traffic::accepts(number) {
         return traffic::try_accepted(ctx.arg::<u64>(1));
     }
-    if number != MMAP && number != MUNMAP && number != MREMAP && number != BRK {
+    if number != MMAP && number != MUNMAP && number != MREMAP && number != BRK && number != MADVISE {
         return 0;
     }
     let current = process::current();
@@ -45,6 +49,13 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
     if result > LAST_ADDRESS || (number == BRK && argument(Register::Rdi) != result) {
         return 0;
     }
+    let counts_pages = config.flags & process_flags::RESIDENT != 0;
+    if number == MADVISE && (!counts_pages || argument(Register::Rdx) != DONTNEED) {
+        return 0;
+    }
+    if number == MREMAP {
+        process::moved_mapping(current.pid);
+    }
     counters::one(Counter::MappingEvents);
     let started = clock::now_ns();
     let event = match number {
@@ -58,6 +69,12 @@ pub fn try_sys_exit(ctx: &BtfTracePointContext) -> i32 {
         },
         MUNMAP => Mapping {
             operation: mapping::MUNMAP,
+            address: argument(Register::Rdi),
+            length: argument(Register::Rsi),
+            ..EMPTY
+        },
+        MADVISE => Mapping {
+            operation: mapping::DISCARD,
             address: argument(Register::Rdi),
             length: argument(Register::Rsi),
             ..EMPTY
@@ -95,7 +112,7 @@ const EMPTY: Mapping = Mapping {
 fn send(config: &ProcessConfig, current: Current, regs: Registers, mut event: Mapping) {
     if let Some(state) = thread::state(current) {
         event.via = via(state);
-        if event.operation != mapping::MUNMAP {
+        if event.operation != mapping::MUNMAP && event.operation != mapping::DISCARD {
             event.stack = stack::capture(config, current, state, regs).map_or(0, |stack| stack.number);
         }
     }

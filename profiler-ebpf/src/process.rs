@@ -50,6 +50,23 @@ pub fn config(pid: u32) -> Option<&'static ProcessConfig> {
     unsafe { PROCESSES.get(&pid) }
 }
 
+/// As [`config`], to be changed by the kernel side.
+pub fn config_mut(pid: u32) -> Option<*mut ProcessConfig> {
+    PROCESSES.get_ptr_mut(&pid)
+}
+
+/// A mapping of the process was moved: what is touched from now on is told apart from what was before.
+pub fn moved_mapping(pid: u32) {
+    if let Some(config) = PROCESSES.get_ptr_mut(&pid) {
+        // SAFETY: the value is aligned and lives as long as the program runs. Threads that move mappings at the same
+        // moment may count as one: their touches are told apart from earlier ones all the same.
+        unsafe {
+            let epoch = &raw mut (*config).faults.epoch;
+            epoch.write_volatile(epoch.read_volatile().wrapping_add(1));
+        }
+    }
+}
+
 /// The running thread takes the interpreter down.
 ///
 /// Not for the process as a whole: its other threads may go on, and are waited for.

@@ -1,4 +1,6 @@
-//! Which allocations are looked at: what userspace has said.
+//! Which allocations are looked at: what userspace has said. Which page faults are is decided here, in `faults`.
+
+pub mod faults;
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::macros::map;

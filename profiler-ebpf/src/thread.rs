@@ -67,6 +67,8 @@ pub struct Thread {
     pub started: u64,
     /// The pages that it touches one after the other.
     pub run: Run,
+    /// CPU time it had when its last recorded fault was paid for, ns; 0 before the first.
+    pub paid_until_ns: u64,
     /// The block that realloc was given; size and stack 0 if it is not known.
     pub old: Block,
     /// Bytes of one frame, as read from the target.

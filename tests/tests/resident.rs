@@ -18,6 +18,9 @@ use pyalloc::render::{Format, Ledger, Options, render};
 use serde::Deserialize;
 use xtask::python::{self, Interpreter};
 
+#[path = "resident/sampled.rs"]
+mod sampled;
+
 const WORKLOAD: &str = "resident.py";
 
 const MIB: u64 = 1 << 20;

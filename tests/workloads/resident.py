@@ -9,12 +9,14 @@ import gc
 import json
 import mmap
 import os
+import random
 import sys
 import tempfile
 import threading
 
 PAGE = mmap.PAGESIZE
 MIB = 1 << 20
+IN_TURNS = 48 * MIB
 KEPT = []
 
 
@@ -111,6 +113,38 @@ def partial():
     mapped = private(80 * MIB)
     touch(mapped[:0] or memoryview(mapped)[: 40 * MIB])
     return {"other": 40 * MIB}, {"touch": 40 * MIB}
+
+
+def in_turns(pages=IN_TURNS // PAGE):
+    """Two functions touch pages of one mapping in turns, without any order, one in four the first one's."""
+    memory = private(pages * PAGE)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    touched = {"seldom": 0, "often": 0}
+    for at in range(0, pages * PAGE, PAGE):
+        toucher = seldom if random.random() < 0.25 else often
+        toucher(memory, at)
+        touched[toucher.__name__] += PAGE
+    return {"other": pages * PAGE}, touched
+
+
+def in_turns_twice():
+    """The same, and then all pages are given back to the kernel and touched anew by somebody else."""
+    in_turns()
+    KEPT[-1].madvise(mmap.MADV_DONTNEED)
+    touch(KEPT[-1])
+    return {"other": IN_TURNS}, {"touch": IN_TURNS, "seldom": 0, "often": 0}
+
+
+def few_in_turns():
+    return in_turns(400)
+
+
+def seldom(memory, at):
+    memory[at] = 1
+
+
+def often(memory, at):
+    memory[at] = 1
 
 
 def read_only_zeroes():

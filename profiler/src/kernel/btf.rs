@@ -23,6 +23,8 @@ pub struct Offsets {
     pub mm: u64,
     /// `task_struct.pagefault_disabled`.
     pub pagefault_disabled: u64,
+    /// `task_struct.se.sum_exec_runtime`.
+    pub runtime: u64,
     /// `task_struct.signal`.
     pub signal: u64,
     /// `signal_struct.live`.
@@ -76,6 +78,8 @@ impl Vmlinux {
         let tgid = field("task_struct", "tgid", "task_struct.tgid")?;
         let mm = field("task_struct", "mm", "task_struct.mm")?;
         let pagefault_disabled = field("task_struct", "pagefault_disabled", "task_struct.pagefault_disabled")?;
+        let entity = field("task_struct", "se", "task_struct.se")?;
+        let runtime = entity + field("sched_entity", "sum_exec_runtime", "sched_entity.sum_exec_runtime")?;
         let signal = field("task_struct", "signal", "task_struct.signal")?;
         let live = field("signal_struct", "live", "signal_struct.live")?;
         let counter = types.member("percpu_counter", "count").zip(types.size("percpu_counter"));
@@ -84,7 +88,8 @@ impl Vmlinux {
             (Some(first), Some((count, stride))) => (first + count, stride),
             _ => (0, 0),
         };
-        Ok(Offsets { fsbase: thread + fsbase, exit_code, tgid, mm, signal, live, rss, rss_stride, pagefault_disabled })
+        let fsbase = thread + fsbase;
+        Ok(Offsets { fsbase, exit_code, tgid, mm, pagefault_disabled, runtime, signal, live, rss, rss_stride })
     }
 
     /// What is needed where pyalloc runs in a container's pid namespace.

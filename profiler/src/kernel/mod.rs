@@ -3,6 +3,7 @@
 
 mod btf;
 pub mod calibrate;
+mod faults;
 mod follow;
 pub mod links;
 mod log;
@@ -25,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::programs::BtfTracePoint;
 use aya::{Btf, Ebpf, EbpfLoader};
-use profiler_common::config::{NO_SLOT, ProcessConfig, ThreadSlot};
+use profiler_common::config::{FaultSampling, NO_SLOT, ProcessConfig, ThreadSlot};
 use profiler_common::counter::Counter;
 use profiler_common::ledger::{Block, BlockKey, LiveCode, Pool, StackSums, Touch};
 use profiler_common::sampling::EVERY_BLOCK;
@@ -129,6 +130,8 @@ pub struct Kernel {
     /// For [`Self::calibrate`].
     idle: programs::Programs,
     processes: aya::maps::HashMap<aya::maps::MapData, u32, Raw<ProcessConfig>>,
+    /// By slot, of processes that the programs were made to ignore.
+    forgotten_faults: StdHashMap<u32, FaultSampling>,
     codes: aya::maps::HashMap<aya::maps::MapData, u64, Raw<LiveCode>>,
     deaths: Arc<links::Deaths>,
     counters: aya::maps::PerCpuArray<aya::maps::MapData, u64>,
@@ -163,6 +166,7 @@ impl Kernel {
             .override_global("TGID_OFFSET", &offsets.tgid, true)
             .override_global("MM_OFFSET", &offsets.mm, true)
             .override_global("PAGEFAULT_DISABLED_OFFSET", &offsets.pagefault_disabled, true)
+            .override_global("RUNTIME_OFFSET", &offsets.runtime, true)
             .override_global("PID_NAMESPACE", &namespace, true)
             .override_global("GROUP_LEADER_OFFSET", &pid.group_leader, true)
             .override_global("THREAD_PID_OFFSET", &pid.thread_pid, true)
@@ -201,6 +205,7 @@ impl Kernel {
             programs,
             idle,
             processes,
+            forgotten_faults: StdHashMap::new(),
             codes,
             deaths,
             counters,
@@ -284,9 +289,11 @@ impl Kernel {
         self.sampling.set(0, interval, 0).map_err(|error| map_error(SAMPLING, error))
     }
 
-    /// Makes a process known to the programs, or changes what they know.
+    /// Makes a process known to the programs, or changes what they know; how its page faults are sampled stays.
     pub fn trace_process(&mut self, pid: Pid, config: &ProcessConfig) -> Result<(), KernelError> {
-        self.processes.insert(pid.0, Raw(*config), 0).map_err(|error| map_error("PROCESSES", error))
+        let faults = self.known_faults(pid, config.slot).unwrap_or(config.faults);
+        let config = ProcessConfig { faults, ..*config };
+        self.processes.insert(pid.0, Raw(config), 0).map_err(|error| map_error("PROCESSES", error))
     }
 
     /// Where the threads of a known process keep their state is known for good now.
@@ -305,7 +312,8 @@ impl Kernel {
     /// One that ends is forgotten by the kernel side, and its pid may be a newly forked one's by now: that has another
     /// slot.
     pub fn forget_process(&mut self, pid: Pid, slot: u32) {
-        if self.processes.get(&pid.0, 0).is_ok_and(|known| known.0.slot == slot) {
+        if let Some(faults) = self.known_faults(pid, slot) {
+            self.forgotten_faults.insert(slot, faults);
             // It may have gone by itself: then there is nothing to remove.
             let _ = self.processes.remove(&pid.0);
         }

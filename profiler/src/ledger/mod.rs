@@ -1,4 +1,7 @@
 //! The ledgers: ids and bytes, no strings and no I/O.
 
+mod join;
 pub mod mapping;
+mod pages;
 pub mod resident;
+pub mod share;

@@ -1,13 +1,16 @@
 //! The resident ledger of one process: which call path brought which page into memory.
 //!
 //! Page faults say who touched a page, the page tables say which pages are there: what has left, by whatever way, is in
-//! no table and so in no sum.
+//! no table and so in no sum. Where only some of the faults were recorded, those stand for the others (see `share`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use profiler_common::event::{Mapping, mapping};
 use profiler_common::ledger::{BlockKey, Touch, touch};
 
+pub use super::join::{Allocation, Sums, join};
+use super::pages::{Interval, Intervals};
+use super::share::{Sample, Share, Unseen, share_out};
 use crate::profile::ResidentKind;
 
 const PAGE: u64 = 4096;
@@ -52,33 +55,37 @@ pub struct OwnedRun {
 }
 
 /// A page that was shared with a parent or child and was written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Unshared {
     /// The stack that wrote.
     pub stack: u64,
     /// The address first written to.
     pub address: u64,
+    /// For how many such pages it stands: 1 where every fault was recorded.
+    pub pages: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Interval {
-    end: u64,
-    owner: Owner,
-    written: bool,
-    time_ns: u64,
-    /// The pages were not there at the last look: they have left, or have moved and it was not told yet.
-    missed: bool,
+/// What is not known but estimated of one stack's pages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Bytes of its pages of which no fault was recorded.
+    pub space: u64,
+    /// Standard error of that, bytes.
+    pub error: u64,
 }
 
 /// Who touched what, for one process.
 #[derive(Clone, Debug, Default)]
 pub struct ResidentLedger {
-    /// By first address; they never overlap.
-    intervals: BTreeMap<u64, Interval>,
+    intervals: Intervals,
     /// Mapping changes since the last settling.
     changes: Vec<Mapping>,
     unshared: Vec<Unshared>,
     program_break: Option<u64>,
+    /// How sure all estimates so far were, by stack.
+    shares: HashMap<u64, Share>,
+    /// Not every fault was recorded so far.
+    is_sampled: bool,
 }
 
 impl ResidentLedger {
@@ -88,7 +95,9 @@ impl ResidentLedger {
         for run in pages {
             // Writing to a file's page makes a page of one's own of it, with or without a fork.
             let written = run.kind != ResidentKind::File;
-            ledger.intervals.insert(run.start, Interval { end: run.end, owner, written, time_ns: 0, missed: false });
+            let (end, time_ns) = (run.end, 0);
+            let interval = Interval { end, owner, written, time_ns, missed: false, weight: 1, estimated: false };
+            ledger.intervals.add(run.start, interval);
         }
         ledger
     }
@@ -98,15 +107,17 @@ impl ResidentLedger {
         self.changes.push(*event);
     }
 
-    /// Books the touches and mapping changes since the last time, in the order of their time.
-    pub fn book(&mut self, touches: &mut [(BlockKey, Touch)]) {
+    /// Books the touches and mapping changes since the last time, in the order of their time. `left_out` are the writes to
+    /// protected pages that were not recorded; if their number is not known, the weights of those recorded must do.
+    pub fn book(&mut self, touches: &mut [(BlockKey, Touch)], left_out: Option<u64>) {
         touches.sort_by_key(|(_, touch)| touch.time_ns);
         let mut changes = std::mem::take(&mut self.changes).into_iter().peekable();
+        let each = each_stands_for(touches, left_out);
         for (key, touch) in touches {
             while let Some(change) = changes.next_if(|change| change.header.time_ns < touch.time_ns) {
                 self.change(&change);
             }
-            self.touch(key.address(), touch);
+            self.touch(Touch::page(*key), touch, each);
         }
         changes.for_each(|change| self.change(&change));
     }
@@ -116,69 +127,29 @@ impl ResidentLedger {
         std::mem::take(&mut self.unshared)
     }
 
-    fn touch(&mut self, start: u64, touch: &Touch) {
+    fn touch(&mut self, start: u64, touch: &Touch, each: f64) {
+        self.is_sampled |= touch.weight > 1;
         let owner = Owner::Stack(touch.stack);
         let written = touch.flags & touch::WRITE != 0;
-        let copied = written && touch.flags & touch::PROTECTED != 0;
-        for page in (start..).step_by(PAGE as usize).take(touch.pages as usize) {
+        let copied = is_write_to_protected(touch);
+        for page in (start..).step_by(PAGE as usize).take(touch.pages.into()) {
             // Written before and shared since: the process gets a page of its own in the place of one that it had.
-            if copied && self.at(page).is_some_and(|interval| interval.written) {
+            if copied && self.intervals.at(page).is_some_and(|interval| interval.written) {
                 let offset = if page == start { u64::from(touch.offset) } else { 0 };
-                self.unshared.push(Unshared { stack: touch.stack, address: page + offset });
+                let pages = f64::from(touch.weight) * each;
+                self.unshared.push(Unshared { stack: touch.stack, address: page + offset, pages });
                 continue;
             }
-            self.put(page, Interval { end: page + PAGE, owner, written, time_ns: touch.time_ns, missed: false });
+            let (end, time_ns, weight) = (page + PAGE, touch.time_ns, touch.weight);
+            self.intervals
+                .put(page, Interval { end, owner, written, time_ns, missed: false, weight, estimated: false });
         }
-    }
-
-    fn at(&self, address: u64) -> Option<&Interval> {
-        self.intervals.range(..=address).next_back().map(|(_, interval)| interval).filter(|found| found.end > address)
-    }
-
-    /// Gives pages to an owner, and makes one interval of neighbours that came together.
-    fn put(&mut self, start: u64, new: Interval) {
-        self.clear(start, new.end, u64::MAX);
-        if let Some((_, before)) = self.intervals.range_mut(..start).next_back()
-            && before.end == start
-            && (before.owner, before.written, before.time_ns) == (new.owner, new.written, new.time_ns)
-        {
-            before.end = new.end;
-            return;
-        }
-        self.intervals.insert(start, new);
-    }
-
-    /// Takes out what is known of a range and was noted at `until_ns` at the latest.
-    fn clear(&mut self, start: u64, end: u64, until_ns: u64) -> Vec<(u64, Interval)> {
-        if end <= start {
-            return Vec::new();
-        }
-        let before =
-            self.intervals.range(..start).next_back().filter(|(_, found)| found.end > start).map(|(&at, _)| at);
-        let touched: Vec<u64> = before.into_iter().chain(self.intervals.range(start..end).map(|(&at, _)| at)).collect();
-        let mut taken = Vec::new();
-        for at in touched {
-            let Some(interval) = self.intervals.get(&at).copied().filter(|found| found.time_ns <= until_ns) else {
-                continue;
-            };
-            self.intervals.remove(&at);
-            if at < start {
-                self.intervals.insert(at, Interval { end: start, ..interval });
-            }
-            if interval.end > end {
-                self.intervals.insert(end, interval);
-            }
-            taken.push((at.max(start), Interval { end: interval.end.min(end), ..interval }));
-        }
-        taken
     }
 
     fn change(&mut self, event: &Mapping) {
         let (time, end) = (event.header.time_ns, page_end(event.address, event.length));
         match event.operation {
-            mapping::MMAP | mapping::MUNMAP => {
-                self.clear(event.address, end, time);
-            }
+            mapping::MMAP | mapping::MUNMAP | mapping::DISCARD => self.clear(event.address, end, time),
             mapping::MREMAP => self.remap(event),
             mapping::BRK => {
                 if let Some(old) = self.program_break.replace(event.address) {
@@ -189,57 +160,77 @@ impl ResidentLedger {
         }
     }
 
+    /// Forgets what is known of a range and came until then.
+    fn clear(&mut self, start: u64, end: u64, until_ns: u64) {
+        self.intervals.take_if(start, end, |interval| interval.time_ns <= until_ns);
+    }
+
     /// Pages that move keep their owners.
     fn remap(&mut self, event: &Mapping) {
         let time = event.header.time_ns;
-        let moved = self.clear(event.old_address, page_end(event.old_address, event.old_length), time);
+        let old_end = page_end(event.old_address, event.old_length);
+        let moved = self.intervals.take_if(event.old_address, old_end, |interval| interval.time_ns <= time);
         if event.address != event.old_address {
             self.clear(event.address, page_end(event.address, event.length), time);
         }
         let end = page_end(event.address, event.length);
         for (at, interval) in moved {
-            let shift = |address: u64| address - event.old_address + event.address;
+            let shift = |address: u64| (address - event.old_address).saturating_add(event.address);
             if shift(at) < end {
-                self.intervals
-                    .insert(shift(at), Interval { end: shift(interval.end).min(end), missed: false, ..interval });
+                let moved = Interval { end: shift(interval.end).min(end), missed: false, ..interval };
+                self.intervals.add_below(shift(at), moved);
             }
         }
     }
 
-    /// Finds the owner of every page that is there, and forgets the pages that are not for the second time.
+    /// Finds the owner of every page that is there now, and forgets the pages that are not for the second time.
     ///
     /// `is_large` tells whether the page at an address is a part of a larger one, all of which came by one fault.
-    pub fn settle(&mut self, pages: &[PageRun], mut is_large: impl FnMut(u64) -> bool) -> Vec<OwnedRun> {
-        let mut owned = Vec::new();
-        let mut kept = BTreeMap::new();
+    pub fn settle(&mut self, pages: &[PageRun], now_ns: u64, mut is_large: impl FnMut(u64) -> bool) -> Vec<OwnedRun> {
+        let mut look = Look::default();
         for run in pages {
             let mut at = run.start;
-            let first = self.intervals.range(..=at).next_back().map_or(at, |(&start, _)| start);
+            let first = self.intervals.last_before(at.saturating_add(1)).map_or(at, |(start, _)| start);
             let overlapping = self.intervals.range(first..run.end).filter(|(_, interval)| interval.end > run.start);
             for (&start, interval) in overlapping {
                 let (from, to) = (start.max(run.start), interval.end.min(run.end));
                 if from > at {
-                    self.settle_unseen(PageRun { start: at, end: from, ..*run }, &mut is_large, &mut owned);
+                    self.settle_unseen(PageRun { start: at, end: from, ..*run }, &mut is_large, &mut look);
                 }
-                owned.push(OwnedRun { pages: PageRun { start: from, end: to, ..*run }, owner: interval.owner });
-                kept.insert(from, Interval { end: to, missed: false, ..*interval });
+                let pages = PageRun { start: from, end: to, ..*run };
+                if self.was_only_read(run.kind, interval) {
+                    self.settle_unseen(pages, &mut is_large, &mut look);
+                } else {
+                    look.known(pages, interval);
+                }
                 at = to;
             }
             if at < run.end {
-                self.settle_unseen(PageRun { start: at, end: run.end, ..*run }, &mut is_large, &mut owned);
+                self.settle_unseen(PageRun { start: at, end: run.end, ..*run }, &mut is_large, &mut look);
             }
         }
-        let absent = self.absent(&kept);
-        kept.extend(absent);
-        self.intervals = kept;
-        owned
+        self.share(&mut look, now_ns);
+        let absent = self.absent(&look.kept);
+        for (at, interval) in absent {
+            look.kept.add(at, interval);
+        }
+        self.intervals = look.kept;
+        look.owned
+    }
+
+    /// Whether the fault that is known of a page is not the one that brought it. To read memory that nobody has written to
+    /// gives the page of zeroes, and to read a file the file's page: a page of the process's own came by a later write,
+    /// which was left out.
+    fn was_only_read(&self, kind: ResidentKind, interval: &Interval) -> bool {
+        use ResidentKind::{File, HugeTlb, Shared};
+        self.is_sampled && !interval.written && !matches!(kind, File | HugeTlb | Shared)
     }
 
     /// What was not found at this look, for the first time: if it was moved meanwhile, the event is still to come.
-    fn absent(&self, kept: &BTreeMap<u64, Interval>) -> Vec<(u64, Interval)> {
+    fn absent(&self, kept: &Intervals) -> Vec<(u64, Interval)> {
         let mut absent = Vec::new();
-        for (&start, interval) in self.intervals.iter().filter(|(_, interval)| !interval.missed) {
-            let missed = Interval { missed: true, ..*interval };
+        for (start, interval) in self.intervals.iter().filter(|(_, interval)| !interval.missed) {
+            let missed = Interval { missed: true, weight: 1, ..*interval };
             let mut at = start;
             for (&from, found) in kept.range(start..interval.end) {
                 if from > at {
@@ -254,8 +245,8 @@ impl ResidentLedger {
         absent
     }
 
-    /// Pages without a fault of their own: they came with a neighbour's, or nobody knows.
-    fn settle_unseen(&self, pages: PageRun, is_large: &mut impl FnMut(u64) -> bool, owned: &mut Vec<OwnedRun>) {
+    /// Pages without a fault of their own: they came with a neighbour's, or it was left out, or nobody knows.
+    fn settle_unseen(&self, pages: PageRun, is_large: &mut impl FnMut(u64) -> bool, look: &mut Look) {
         let is_file = matches!(pages.kind, ResidentKind::File | ResidentKind::Shared);
         let mut at = pages.start;
         while at < pages.end {
@@ -267,66 +258,119 @@ impl ResidentLedger {
                 PAGE
             };
             let (first, last) = (at / window * window, (at / window + 1) * window);
-            let end = last.min(pages.end);
-            let owner = if window == PAGE { Owner::Unseen } else { self.neighbour(at, first, last) };
-            let run = PageRun { start: at, end, ..pages };
-            match owned.last_mut() {
-                Some(before)
-                    if before.owner == owner
-                        && before.pages.end == at
-                        && before.pages.kind == run.kind
-                        && before.pages.shared == run.shared =>
-                {
-                    before.pages.end = end;
-                }
-                _ => owned.push(OwnedRun { pages: run, owner }),
+            let run = PageRun { start: at, end: last.min(pages.end), ..pages };
+            match if window == PAGE { Owner::Unseen } else { self.neighbour(at, first, last) } {
+                Owner::Unseen => look.unseen(run, window != PAGE),
+                owner => look.owns(run, owner),
             }
-            at = end;
+            at = run.end;
         }
     }
 
     /// Who touched a page within a window: the one below, else the one above.
     fn neighbour(&self, at: u64, first: u64, last: u64) -> Owner {
-        let below = self.intervals.range(..at).next_back().filter(|(_, interval)| interval.end > first);
-        let above = || self.intervals.range(at..last).next();
+        let below = self.intervals.last_before(at).filter(|(_, interval)| interval.end > first);
+        let above = || self.intervals.range(at..last).next().map(|(&at, interval)| (at, interval));
         below.or_else(above).map_or(Owner::Unseen, |(_, interval)| interval.owner)
     }
+
+    /// Shares out what no fault was recorded of, and remembers it: it is not shared out again.
+    fn share(&mut self, look: &mut Look, now_ns: u64) {
+        if look.samples.is_empty() {
+            for unseen in &look.unseen {
+                look.owned.push(OwnedRun { pages: unseen.pages, owner: Owner::Unseen });
+            }
+        } else {
+            let shared = share_out(&look.unseen, &look.samples);
+            for (pages, owner) in shared.owned {
+                let (end, written) = (pages.end, pages.kind != ResidentKind::File);
+                let interval =
+                    Interval { end, owner, written, time_ns: now_ns, missed: false, weight: 1, estimated: true };
+                look.kept.add(pages.start, interval);
+                look.owned.push(OwnedRun { pages, owner });
+            }
+            for (stack, share) in shared.shares {
+                let sum = self.shares.entry(stack).or_default();
+                sum.pages += share.pages;
+                sum.variance += share.variance;
+            }
+        }
+        look.owned.sort_by_key(|run| run.pages.start);
+    }
+
+    /// What is estimated of each stack's pages, as of the last look.
+    pub fn estimates(&self) -> HashMap<u64, Estimate> {
+        let mut pages: HashMap<u64, f64> = HashMap::new();
+        for (at, interval) in self.intervals.iter().filter(|(_, interval)| interval.estimated && !interval.missed) {
+            if let Owner::Stack(stack) = interval.owner {
+                *pages.entry(stack).or_default() += ((interval.end - at) / PAGE) as f64;
+            }
+        }
+        let estimate = |(stack, pages): (u64, f64)| {
+            // Of what was estimated at some time a part is still there, and with it that part of the variance.
+            let share = self.shares.get(&stack).filter(|share| share.pages > 0.0)?;
+            let error = (share.variance * (pages / share.pages)).sqrt();
+            let bytes = |pages: f64| (pages * PAGE as f64).round() as u64;
+            Some((stack, Estimate { space: bytes(pages), error: bytes(error) }))
+        };
+        pages.into_iter().filter_map(estimate).collect()
+    }
 }
 
-/// A live piece of memory of a known allocator: a block, or the objects of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allocation {
-    /// First address.
-    pub start: u64,
-    /// First address after it.
-    pub end: u64,
-    /// Number of the stack that allocated it.
-    pub stack: u64,
+/// What a look finds.
+#[derive(Default)]
+struct Look {
+    owned: Vec<OwnedRun>,
+    kept: Intervals,
+    unseen: Vec<Unseen>,
+    samples: Vec<Sample>,
 }
 
-/// Resident bytes by who touched them, who allocated them (`None`: nobody that the trace knows), and what they are.
-pub type Sums = HashMap<(Owner, Option<u64>, ResidentKind), u64>;
-
-/// Joins resident pages with the allocations that lie in them. Both are sorted by address; allocations do not overlap.
-pub fn join(pages: &[OwnedRun], allocations: &[Allocation]) -> Sums {
-    let mut sums = Sums::new();
-    let mut next = 0;
-    for OwnedRun { pages, owner } in pages {
-        while allocations.get(next).is_some_and(|found| found.end <= pages.start) {
-            next += 1;
-        }
-        let mut allocated = 0;
-        for found in allocations[next..].iter().take_while(|found| found.start < pages.end) {
-            let bytes = found.end.min(pages.end) - found.start.max(pages.start);
-            allocated += bytes;
-            *sums.entry((*owner, Some(found.stack), pages.kind)).or_default() += bytes;
-        }
-        let rest = (pages.end - pages.start).saturating_sub(allocated);
-        if rest > 0 {
-            *sums.entry((*owner, None, pages.kind)).or_default() += rest;
+impl Look {
+    /// Pages whose owner is known.
+    fn known(&mut self, pages: PageRun, interval: &Interval) {
+        self.owns(pages, interval.owner);
+        self.kept.add(pages.start, Interval { end: pages.end, missed: false, weight: 1, ..*interval });
+        if let Owner::Stack(stack) = interval.owner
+            && interval.weight > 1
+        {
+            let (address, kind) = (pages.start, pages.kind);
+            let others = f64::from(interval.weight - 1) * ((pages.end - pages.start) / PAGE) as f64;
+            self.samples.push(Sample { address, kind, stack, others });
         }
     }
-    sums
+
+    fn owns(&mut self, pages: PageRun, owner: Owner) {
+        match self.owned.last_mut() {
+            Some(last) if last.owner == owner && follows(&last.pages, &pages) => last.pages.end = pages.end,
+            _ => self.owned.push(OwnedRun { pages, owner }),
+        }
+    }
+
+    fn unseen(&mut self, pages: PageRun, several: bool) {
+        match self.unseen.last_mut() {
+            Some(last) if last.several == several && follows(&last.pages, &pages) => last.pages.end = pages.end,
+            _ => self.unseen.push(Unseen { pages, several }),
+        }
+    }
+}
+
+fn follows(before: &PageRun, pages: &PageRun) -> bool {
+    before.end == pages.start && before.kind == pages.kind && before.shared == pages.shared
+}
+
+fn is_write_to_protected(touch: &Touch) -> bool {
+    const BOTH: u16 = touch::WRITE | touch::PROTECTED;
+    touch.flags & BOTH == BOTH
+}
+
+/// How many writes to protected pages one weight of those recorded stands for; 1 if none was left out, or if it is not
+/// known how many were.
+fn each_stands_for(touches: &[(BlockKey, Touch)], left_out: Option<u64>) -> f64 {
+    let Some(left_out) = left_out else { return 1.0 };
+    let recorded = || touches.iter().filter(|(_, touch)| is_write_to_protected(touch));
+    let weights: f64 = recorded().map(|(_, touch)| f64::from(touch.weight)).sum();
+    if weights == 0.0 { 1.0 } else { (recorded().count() as f64 + left_out as f64) / weights }
 }
 
 fn page_end(start: u64, length: u64) -> u64 {
@@ -334,129 +378,4 @@ fn page_end(start: u64, length: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use profiler_common::event::Header;
-
-    const KIND: ResidentKind = ResidentKind::Anonymous;
-
-    fn run(first: u64, pages: u64) -> PageRun {
-        PageRun { start: first * PAGE, end: (first + pages) * PAGE, kind: KIND, shared: false }
-    }
-
-    fn touched(first: u64, pages: u32, stack: u64, time_ns: u64, flags: u16) -> (BlockKey, Touch) {
-        (BlockKey::new(3, first * PAGE), Touch { stack, time_ns, pages, flags, offset: 24 })
-    }
-
-    fn change(operation: u32, time_ns: u64, address: u64, length: u64) -> Mapping {
-        let header = Header { time_ns, ..Header::default() };
-        Mapping { header, operation, address: address * PAGE, length: length * PAGE, ..Mapping::default() }
-    }
-
-    /// Owners of the pages that are there, as (first page, pages, owner).
-    fn check(ledger: &mut ResidentLedger, pages: &[PageRun], expected: &[(u64, u64, Owner)]) {
-        let owned = ledger.settle(pages, |_| false);
-        let found: Vec<_> = owned
-            .iter()
-            .map(|run| (run.pages.start / PAGE, (run.pages.end - run.pages.start) / PAGE, run.owner))
-            .collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn pages_belong_to_who_touched_them_last_and_those_gone_to_nobody() {
-        let mut ledger = ResidentLedger::new(&[run(0, 4)], Owner::Before, None);
-        ledger.book(&mut [touched(10, 4, 7, 5, touch::WRITE), touched(12, 1, 8, 6, touch::WRITE)]);
-        check(
-            &mut ledger,
-            &[run(1, 2), run(10, 3)],
-            &[(1, 2, Owner::Before), (10, 2, Owner::Stack(7)), (12, 1, Owner::Stack(8))],
-        );
-        // Page 13 has left for good: if it comes back without a fault, nobody knows whose it is.
-        check(&mut ledger, &[run(1, 1)], &[(1, 1, Owner::Before)]);
-        check(&mut ledger, &[run(13, 1)], &[(13, 1, Owner::Unseen)]);
-    }
-
-    #[test]
-    fn changes_and_touches_are_booked_by_their_time() {
-        let mut ledger = ResidentLedger::default();
-        ledger.map(&change(mapping::MUNMAP, 10, 0, 8));
-        ledger.map(&Mapping { old_address: 0, old_length: 2 * PAGE, ..change(mapping::MREMAP, 30, 100, 2) });
-        let mut touches = [touched(0, 4, 2, 20, touch::WRITE), touched(0, 4, 1, 5, touch::WRITE)];
-        ledger.book(&mut touches);
-        check(&mut ledger, &[run(2, 2), run(100, 2)], &[(2, 2, Owner::Stack(2)), (100, 2, Owner::Stack(2))]);
-        // A munmap that is told of late takes nothing that came after it.
-        ledger.map(&change(mapping::MUNMAP, 15, 0, 8));
-        ledger.book(&mut []);
-        check(&mut ledger, &[run(2, 2)], &[(2, 2, Owner::Stack(2))]);
-    }
-
-    #[test]
-    fn what_is_told_to_have_moved_after_the_look_that_misses_it_keeps_its_owner() {
-        let mut ledger = ResidentLedger::default();
-        ledger.book(&mut [touched(0, 4, 7, 5, touch::WRITE)]);
-        check(&mut ledger, &[run(2, 2), run(100, 2)], &[(2, 2, Owner::Stack(7)), (100, 2, Owner::Unseen)]);
-        ledger.map(&Mapping { old_address: 0, old_length: 2 * PAGE, ..change(mapping::MREMAP, 30, 100, 2) });
-        ledger.book(&mut []);
-        check(&mut ledger, &[run(2, 2), run(100, 2)], &[(2, 2, Owner::Stack(7)), (100, 2, Owner::Stack(7))]);
-    }
-
-    #[test]
-    fn a_heap_that_shrinks_and_grows_again_belongs_to_who_touches_it_then() {
-        let mut ledger = ResidentLedger::new(&[], Owner::Before, Some(8 * PAGE));
-        ledger.map(&change(mapping::BRK, 3, 9, 0));
-        ledger.map(&change(mapping::BRK, 10, 4, 0));
-        ledger.book(&mut [touched(2, 6, 1, 5, touch::WRITE)]);
-        check(&mut ledger, &[run(2, 6)], &[(2, 2, Owner::Stack(1)), (4, 4, Owner::Unseen)]);
-    }
-
-    #[test]
-    fn writing_to_a_shared_page_is_no_growth() {
-        let cow = touch::WRITE | touch::PROTECTED;
-        let mut ledger = ResidentLedger::new(&[run(0, 2)], Owner::Inherited, None);
-        ledger.book(&mut [touched(1, 1, 9, 5, cow)]);
-        assert_eq!(ledger.take_unshared(), [Unshared { stack: 9, address: PAGE + 24 }]);
-        check(&mut ledger, &[run(0, 2)], &[(0, 2, Owner::Inherited)]);
-        // A page that was only read was the page of zeroes: it comes when it is written to.
-        ledger.book(&mut [touched(5, 1, 1, 6, 0), touched(5, 1, 2, 7, cow)]);
-        check(&mut ledger, &[run(5, 1)], &[(5, 1, Owner::Stack(2))]);
-        assert_eq!(ledger.take_unshared(), []);
-    }
-
-    #[test]
-    fn the_first_write_to_a_files_page_has_nothing_to_do_with_a_fork() {
-        let file = PageRun { kind: ResidentKind::File, ..run(0, 1) };
-        let mut ledger = ResidentLedger::new(&[file], Owner::Before, None);
-        ledger.book(&mut [touched(0, 1, 9, 5, touch::WRITE | touch::PROTECTED)]);
-        assert_eq!(ledger.take_unshared(), []);
-        check(&mut ledger, &[run(0, 1)], &[(0, 1, Owner::Stack(9))]);
-    }
-
-    #[test]
-    fn pages_that_come_together_have_one_owner() {
-        let mut ledger = ResidentLedger::default();
-        ledger.book(&mut [touched(512 + 3, 1, 1, 5, touch::WRITE)]);
-        let owned = ledger.clone().settle(&[run(512, 512), run(1024, 1)], |_| true);
-        let owners: Vec<_> = owned.iter().map(|run| (run.pages.start / PAGE, run.owner)).collect();
-        assert_eq!(owners, [(512, Owner::Stack(1)), (515, Owner::Stack(1)), (1024, Owner::Unseen)]);
-        let file = PageRun { kind: ResidentKind::File, ..run(512, 32) };
-        let owned = ledger.settle(&[file], |_| false);
-        assert_eq!(owned.last().map(|run| (run.pages.start / PAGE, run.owner)), Some((528, Owner::Unseen)));
-    }
-
-    #[test]
-    fn bytes_are_joined_with_the_blocks_they_lie_in() {
-        let owned = [OwnedRun { pages: run(1, 2), owner: Owner::Stack(1) }];
-        let block = |start, end, stack| Allocation { start, end, stack };
-        let sums = join(
-            &owned,
-            &[block(0, PAGE + 100, 5), block(PAGE + 200, 2 * PAGE + 50, 6), block(9 * PAGE, 10 * PAGE, 7)],
-        );
-        let expected = [
-            ((Owner::Stack(1), Some(5), KIND), 100),
-            ((Owner::Stack(1), Some(6), KIND), PAGE - 150),
-            ((Owner::Stack(1), None, KIND), PAGE + 50),
-        ];
-        assert_eq!(sums, expected.into_iter().collect());
-    }
-}
+mod tests;

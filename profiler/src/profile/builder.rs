@@ -9,8 +9,8 @@ use super::path_timeline::PathSeries;
 use super::path_timeline::PathTimeline;
 use super::quality::Quality;
 use super::{
-    BlockRow, Frame, FrameId, FrameKind, MAX_DEPTH, MappingRow, PoolRow, Process, Profile, ResidentRow, StackId,
-    StackNode, StringId, TimelinePoint, Trace, UnsharedRow,
+    BlockRow, EstimateRow, Frame, FrameId, FrameKind, MAX_DEPTH, MappingRow, PoolRow, Process, Profile, ResidentRow,
+    StackId, StackNode, StringId, TimelinePoint, Trace, UnsharedRow,
 };
 
 /// Most bytes of a text that is kept; a longer one loses its middle.
@@ -45,6 +45,7 @@ pub struct Readings {
     pub mappings: Vec<MappingRow>,
     pub resident: Vec<ResidentRow>,
     pub unshared: Vec<UnsharedRow>,
+    pub estimates: Vec<EstimateRow>,
     pub timeline: Vec<TimelinePoint>,
     pub path_timeline: PathTimeline,
     pub evidence: Evidence,
@@ -134,7 +135,7 @@ impl ProfileBuilder {
 
     /// Replaces everything but the interned tables, and hands out the profile as it now is, without copying it.
     pub fn snapshot(&mut self, readings: Readings) -> &Profile {
-        let Readings { trace, processes, blocks, pools, mappings, resident, unshared, .. } = readings;
+        let Readings { trace, processes, blocks, pools, mappings, resident, unshared, estimates, .. } = readings;
         let Readings { timeline, path_timeline, evidence, quality, .. } = readings;
         let profile = &mut self.profile;
         profile.trace = trace;
@@ -144,6 +145,7 @@ impl ProfileBuilder {
         profile.mappings = mappings;
         profile.resident = resident;
         profile.unshared = unshared;
+        profile.estimates = estimates;
         profile.timeline = timeline;
         profile.path_timeline = path_timeline;
         profile.evidence = evidence;

@@ -66,6 +66,9 @@ pub struct Profile {
     /// Pages shared since a fork that a process got for itself by writing to them.
     #[serde(default, deserialize_with = "bounds::vec::<_, _, ROWS>")]
     pub unshared: Vec<UnsharedRow>,
+    /// What is estimated of the two tables above, since not every page fault was recorded; empty where each one was.
+    #[serde(default, deserialize_with = "bounds::vec::<_, _, ROWS>")]
+    pub estimates: Vec<EstimateRow>,
     /// Memory over time; bounded: neighbours are merged when it grows over [`TIMELINE_POINTS`].
     #[serde(deserialize_with = "bounds::vec::<_, _, PROCESSES>")]
     pub timeline: Vec<TimelinePoint>,
@@ -485,6 +488,32 @@ pub struct UnsharedRow {
     pub cause: UnsharedCause,
     /// Bytes of the pages.
     pub space: u64,
+}
+
+/// Of which table something is estimated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EstimateOf {
+    /// [`Profile::resident`], by the stack that touched.
+    #[default]
+    Resident,
+    /// [`Profile::unshared`].
+    Unshared,
+}
+
+/// How sure the sums of one stack in one process are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EstimateRow {
+    /// Index into [`Profile::processes`].
+    pub process: u32,
+    /// The stack that touched or wrote.
+    pub stack: StackId,
+    /// Which of its sums.
+    pub of: EstimateOf,
+    /// Bytes of that sum of which no page fault was recorded.
+    pub space: u64,
+    /// Standard error of the sum, bytes.
+    pub standard_error: u64,
 }
 
 /// One reading of a process.

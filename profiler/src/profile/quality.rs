@@ -229,7 +229,10 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
         Counter::CodeDeaths => {
             ("code_deaths", Seen, "code objects that died; their addresses are told apart from then on")
         }
-        Counter::Faults => ("faults", Seen, "page faults"),
+        Counter::Faults => ("faults", Seen, "page faults recorded"),
+        Counter::FaultsLeftOut => {
+            ("faults_left_out", Seen, "page faults left out, so that they stay cheap: those recorded stand for them")
+        }
         Counter::FaultsInRuns => {
             ("faults_in_runs", Seen, "page faults right above the last one, in the same call: counted to its call path")
         }

@@ -86,6 +86,7 @@ fn check_rows(profile: &Profile) -> Result<(), String> {
     };
     complain("resident row", profile.resident.iter().position(|row| !resident(row)))?;
     complain("unshared row", profile.unshared.iter().position(|row| !fits(row.process, row.stack)))?;
+    complain("estimate", profile.estimates.iter().position(|row| !fits(row.process, row.stack)))?;
     complain("timeline point", profile.timeline.iter().position(|point| !process_exists(point.process)))?;
     let evidence = &profile.evidence;
     complain("reading", evidence.readings.iter().position(|reading| !process_exists(reading.process)))?;
@@ -94,7 +95,7 @@ fn check_rows(profile: &Profile) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BlockRow, Process, StackNode};
+    use super::super::{BlockRow, EstimateRow, Process, StackNode};
     use super::*;
     use crate::profile::builder::sample;
     use crate::profile::evidence::Reading;
@@ -127,6 +128,7 @@ mod tests {
         check(|p| p.path_timeline.paths[0].stack = 99, "path series 0 names a process or a stack that is not there");
         check(|p| p.path_timeline.paths[0].first = 2, "path series 0 does not fit its moments");
         check(|p| p.path_timeline.paths[0].allocated.clear(), "path series 0 does not fit its moments");
+        check(|p| p.estimates = vec![EstimateRow { stack: 99, ..EstimateRow::default() }], &nowhere("estimate"));
         check(|p| p.timeline[0].process = 7, "timeline point 0 names a process or a stack that is not there");
     }
 

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use profiler_common::config::{NO_SLOT, ProcessConfig, ThreadSlot};
+use profiler_common::config::{FaultSampling, NO_SLOT, ProcessConfig, ThreadSlot};
 
 use super::layout::Layout;
 use super::locate::{Located, NotPython, locate};
@@ -120,6 +120,7 @@ impl Interpreter {
             flags,
             parent_slot: NO_SLOT,
             ending_tid: 0,
+            faults: FaultSampling::default(),
             thread_slot: self.thread_slot,
             forked_thread_slot: self.forked_thread_slot,
             current_state: self.layout.runtime.current_state.map_or(0, |at| self.runtime.wrapping_add(at)),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::profile::builder::ProfileBuilder;
-use crate::profile::{BlockRow, MappingRow, PoolRow, ResidentRow, StackId, UnsharedRow};
+use crate::profile::{BlockRow, EstimateRow, MappingRow, PoolRow, ResidentRow, StackId, UnsharedRow};
 
 /// Most rows that are kept of each kind; more than this and half of them are made one a process.
 const MOST: usize = 1 << 20;
@@ -24,6 +24,8 @@ pub struct Ended {
     pub resident: Vec<ResidentRow>,
     /// Of pages un-shared.
     pub unshared: Vec<UnsharedRow>,
+    /// What is estimated of the two before.
+    pub estimates: Vec<EstimateRow>,
 }
 
 impl Ended {
@@ -34,6 +36,7 @@ impl Ended {
         self.mappings.extend(rows.mappings);
         self.resident.extend(rows.resident);
         self.unshared.extend(rows.unshared);
+        self.estimates.extend(rows.estimates);
         self.bound(MOST, builder);
     }
 
@@ -56,6 +59,9 @@ impl Ended {
         }
         if self.unshared.len() > most {
             fold(&mut self.unshared, most, elsewhere(), |row| row.space);
+        }
+        if self.estimates.len() > most {
+            fold(&mut self.estimates, most, elsewhere(), |row| row.space);
         }
     }
 }
@@ -183,6 +189,24 @@ impl Row for UnsharedRow {
 
     fn add(&mut self, other: &Self) {
         self.space += other.space;
+    }
+}
+
+impl Row for EstimateRow {
+    type Key = (u32, crate::profile::EstimateOf);
+
+    fn key(&self) -> Self::Key {
+        (self.process, self.of)
+    }
+
+    fn set_stack(&mut self, stack: StackId) {
+        self.stack = stack;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.space += other.space;
+        // What is too much for one path may be too little for another: this is an upper bound.
+        self.standard_error += other.standard_error;
     }
 }
 

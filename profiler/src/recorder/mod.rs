@@ -10,6 +10,7 @@ mod residence;
 mod room;
 mod rows;
 mod stacks;
+mod unshared;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -36,6 +37,7 @@ use crate::profile::{End, Profile, TimelinePoint, Trace};
 use crate::symbol::Source;
 use ended::Ended;
 use limits::Limits;
+use residence::Faults;
 use room::DeadCodes;
 use stacks::{Names, Stacks};
 
@@ -338,8 +340,10 @@ impl Recorder {
             if process.is_running() {
                 process.read_pools(own, at_ms);
                 let blocks = blocks.get(&process.slot).map_or(&[][..], Vec::as_slice);
-                let mut touched = touches.remove(&process.slot).unwrap_or_default();
-                process.read_residence(&mut touched, blocks, own, at_ms);
+                let touches = touches.remove(&process.slot).unwrap_or_default();
+                let sampling = kernel.fault_sampling(process.identity().pid, process.slot);
+                let protected_left_out = sampling.map(|sampling| sampling.protected_left_out);
+                process.read_residence(&mut Faults { touches, protected_left_out }, blocks, own, at_ms);
             }
             process.take_end_reading(own);
         }
@@ -368,6 +372,9 @@ impl Recorder {
         let (mut resident, mut unshared) = (self.resident_rows(|_| true), self.unshared_rows(|_| true));
         resident.extend_from_slice(&self.ended.resident);
         unshared.extend_from_slice(&self.ended.unshared);
+        let mut estimates = self.estimate_rows(|_| true);
+        estimates.extend_from_slice(&self.ended.estimates);
+        estimates.sort_by_key(|row| (row.process, row.stack, row.of));
         resident.sort_by_key(|row| (row.process, row.stack, row.allocated_by, row.kind));
         unshared.sort_by_key(|row| (row.process, row.stack, row.cause));
         blocks.sort_by_key(|row| (row.process, row.stack));
@@ -381,6 +388,7 @@ impl Recorder {
             mappings,
             resident,
             unshared,
+            estimates,
             timeline: self.timeline.points().to_vec(),
             path_timeline: self.paths.finish(self.elapsed_ms(), self.path_readings(&sums)),
             evidence: self.evidence.clone(),
@@ -408,7 +416,8 @@ impl Recorder {
         quality.target_cpu_ms = self.processes.iter().map(|process| process.vitals().cpu_ms()).sum();
         quality.target_cost_ms =
             quality.cost_of(value(Counter::EntryHits), value(Counter::ReturnHits), value(Counter::BodyNanos));
-        quality.fault_cost_ns = value(Counter::FaultNanos).checked_div(value(Counter::Faults)).unwrap_or(0);
+        let faults = value(Counter::Faults) + value(Counter::FaultsLeftOut);
+        quality.fault_cost_ns = value(Counter::FaultNanos).checked_div(faults).unwrap_or(0);
         quality.faults_cost_ms = value(Counter::FaultNanos) / 1_000_000;
         quality.target_cost_ms += quality.faults_cost_ms;
         // While one of them runs, the readings of those that have ended are not what the report ranks.

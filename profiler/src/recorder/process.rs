@@ -6,16 +6,16 @@ use std::io;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use profiler_common::event::Lifecycle;
-use profiler_common::ledger::{Block, BlockKey, NOT_READ, Pool, Touch};
+use profiler_common::ledger::{Block, BlockKey, NOT_READ, Pool};
 
 use super::held::Books;
-use super::residence::{Residence, Subject, own_mappings, sorted};
+use super::residence::{Faults, Residence, Subject, own_mappings, sorted};
+use super::unshared::{self, UnsharedSum};
 use crate::ledger::mapping::MappingLedger;
-use crate::ledger::resident::{Allocation, Owner};
+use crate::ledger::resident::{Allocation, Estimate, Owner};
 use crate::process::memory::{Memory, ProcessMemory};
-use crate::process::pagemap::PAGE;
 use crate::process::{Identity, Pid, namespace, status};
-use crate::profile::{self, End, KilledBy, UnsharedCause};
+use crate::profile::{self, End, EstimateOf, KilledBy, UnsharedCause};
 use crate::python::header::{Headers, Part};
 use crate::python::layout::Layout;
 use crate::python::pool::{self, HEADER_BYTES, PoolContent};
@@ -122,7 +122,7 @@ pub struct Traced {
     /// Its resident ledger, if it has one.
     pub residence: Option<Residence>,
     /// Shared pages that it wrote to, by stack and cause.
-    pub unshared: HashMap<(u64, UnsharedCause), u64>,
+    pub unshared: HashMap<(u64, UnsharedCause), UnsharedSum>,
     /// Code was mapped since native frames were last prepared for it.
     pub code_mapped: bool,
     memory: Option<ProcessMemory>,
@@ -447,7 +447,7 @@ impl Traced {
     /// Looks at its pages again. If the process has gone, what was known before stays.
     pub fn read_residence(
         &mut self,
-        touches: &mut [(BlockKey, Touch)],
+        faults: &mut Faults,
         blocks: &[(BlockKey, Block)],
         pools: &[(BlockKey, Pool)],
         at_ms: u64,
@@ -468,7 +468,7 @@ impl Traced {
             sorted(all.collect())
         };
         let subject = Subject { pid: self.identity.pid, memory: self.memory.as_ref(), mappings };
-        if residence.look(&subject, touches, allocations, at_ms).is_err() {
+        if residence.look(&subject, faults, allocations, at_ms).is_err() {
             return;
         }
         self.info.residency_end = Some(residence.end.clone());
@@ -491,8 +491,15 @@ impl Traced {
                 }
                 _ => UnsharedCause::Unknown,
             };
-            *self.unshared.entry((unshared.stack, cause)).or_default() += PAGE;
+            self.unshared.entry((unshared.stack, cause)).or_default().add(unshared.pages);
         }
+    }
+
+    /// What is estimated of the pages that each stack touched and un-shared.
+    pub fn estimates(&self) -> Vec<(EstimateOf, (u64, Estimate))> {
+        let resident = self.residence.iter().flat_map(Residence::estimates).map(|row| (EstimateOf::Resident, row));
+        let unshared = unshared::estimates(&self.unshared).into_iter().map(|row| (EstimateOf::Unshared, row));
+        resident.chain(unshared).collect()
     }
 
     /// Takes what the kernel side has read of its pools when it ended, if it has.

@@ -1,5 +1,6 @@
 //! What is resident in one process: its page tables, read at moments, joined with the faults that were seen.
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 
@@ -7,8 +8,9 @@ use profiler_common::event::Mapping;
 use profiler_common::ledger::{BlockKey, Touch};
 
 use super::held::{Books, Holdings, mmapped_blocks};
+use crate::kernel::monotonic_ns;
 use crate::ledger::mapping::MappingLedger;
-use crate::ledger::resident::{Allocation, Owner, PageRun, ResidentLedger, Sums, Unshared, join};
+use crate::ledger::resident::{Allocation, Estimate, Owner, PageRun, ResidentLedger, Sums, Unshared, join};
 use crate::process::Pid;
 use crate::process::maps::{self, Region, RegionName};
 use crate::process::memory::ProcessMemory;
@@ -34,6 +36,17 @@ pub struct Residence {
     pub sums: Sums,
     /// Shared pages written to since the last call of [`Self::take_unshared`].
     unshared: Vec<Unshared>,
+    /// Writes to protected pages that were not recorded, up to the last look.
+    protected_left_out: u64,
+}
+
+/// The page faults of a process since the last look.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// Those recorded.
+    pub touches: Vec<(BlockKey, Touch)>,
+    /// Writes to protected pages that were not recorded, since the trace of the process started; `None`: not known any more.
+    pub protected_left_out: Option<u64>,
 }
 
 impl Residence {
@@ -56,6 +69,7 @@ impl Residence {
             end: Residency::default(),
             sums: Sums::new(),
             unshared: Vec::new(),
+            protected_left_out: 0,
         };
         let pages = residence.see(process, at_ms)?;
         residence.ledger = ResidentLedger::new(&pages, owner, process.mappings.program_break());
@@ -85,17 +99,26 @@ impl Residence {
     pub fn look(
         &mut self,
         process: &Subject<'_>,
-        touches: &mut [(BlockKey, Touch)],
+        faults: &mut Faults,
         allocations: impl FnOnce() -> Vec<Allocation>,
         at_ms: u64,
     ) -> io::Result<()> {
-        self.ledger.book(touches);
+        let left_out = faults.protected_left_out.map(|now| {
+            let before = std::mem::replace(&mut self.protected_left_out, now);
+            now.saturating_sub(before)
+        });
+        self.ledger.book(&mut faults.touches, left_out);
         self.unshared.extend(self.ledger.take_unshared());
         let pages = self.see(process, at_ms)?;
         let tables = &self.tables;
-        let owned = self.ledger.settle(&pages, |address| tables.is_part_of_larger(address));
+        let owned = self.ledger.settle(&pages, monotonic_ns(), |address| tables.is_part_of_larger(address));
         self.sums = join(&owned, &allocations());
         Ok(())
+    }
+
+    /// What is estimated of each stack's pages, as of the last look.
+    pub fn estimates(&self) -> HashMap<u64, Estimate> {
+        self.ledger.estimates()
     }
 
     /// Shared pages written to since the last call.

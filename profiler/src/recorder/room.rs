@@ -52,6 +52,7 @@ impl Recorder {
             mappings: self.mapping_rows(of_ended),
             resident: self.resident_rows(of_ended),
             unshared: self.unshared_rows(of_ended),
+            estimates: self.estimate_rows(of_ended),
         };
         self.ended.add(rows, &mut self.builder);
         for slot in slots {

@@ -6,9 +6,9 @@ use profiler_common::ledger::StackSums;
 use profiler_common::sampling::{ONE, SPACE_VARIANCE_UNIT, WEIGHT_VARIANCE_UNITS};
 
 use super::Recorder;
-use crate::ledger::resident::Owner;
+use crate::ledger::resident::{Estimate, Owner};
 use crate::profile::path_timeline::PathReading;
-use crate::profile::{BlockRow, MappingRow, PoolRow, ResidentRow, UnsharedRow};
+use crate::profile::{BlockRow, EstimateRow, MappingRow, PoolRow, ResidentRow, UnsharedRow};
 
 /// In place of a call path for pages that came without a fault.
 const UNSEEN: &str = "[no page fault seen: moved meanwhile, or mapped by the kernel]";
@@ -131,9 +131,24 @@ impl Recorder {
     pub(super) fn unshared_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<UnsharedRow> {
         let mut rows = Vec::new();
         for (index, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
-            for (&(number, cause), &space) in &process.unshared {
+            for (&(number, cause), sum) in &process.unshared {
                 let stack = self.stacks.id(number, &mut self.builder);
-                rows.push(UnsharedRow { process: u32::try_from(index).unwrap_or(u32::MAX), stack, cause, space });
+                let process = u32::try_from(index).unwrap_or(u32::MAX);
+                rows.push(UnsharedRow { process, stack, cause, space: sum.space() });
+            }
+        }
+        rows
+    }
+
+    /// How sure the rows of the two ledgers above are, where not every page fault was recorded.
+    pub(super) fn estimate_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<EstimateRow> {
+        let mut rows = Vec::new();
+        for (index, process) in self.processes.iter().enumerate().filter(|(_, process)| wanted(process.slot)) {
+            let process_index = u32::try_from(index).unwrap_or(u32::MAX);
+            for (of, (number, estimate)) in process.estimates() {
+                let stack = self.stacks.id(number, &mut self.builder);
+                let Estimate { space, error } = estimate;
+                rows.push(EstimateRow { process: process_index, stack, of, space, standard_error: error });
             }
         }
         rows

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::estimate;
 use super::group::{Group, by_line};
 use super::payload::{Payload, payloads};
 use super::select::{self, Row};
@@ -16,8 +17,8 @@ use crate::profile::quality::Quality;
 use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::tree::{Node, Tree, grew};
 use crate::profile::{
-    Allocators, End, Frame, FrameId, FrameKind, KilledBy, MappingOrigin, Process, Profile, Residency, ResidentKind,
-    StackId, Trace, UnsharedCause,
+    Allocators, End, EstimateOf, Frame, FrameId, FrameKind, KilledBy, MappingOrigin, Process, Profile, Residency,
+    ResidentKind, StackId, Trace, UnsharedCause,
 };
 
 /// Raised when a field changes its meaning or goes; new fields do not raise it.
@@ -146,6 +147,21 @@ struct ReconciliationOut {
     held_unknown: bool,
     parts: Vec<PartOfRss>,
     unshared: Vec<UnsharedOut>,
+    touched_by_estimate: Estimated,
+    unshared_by_estimate: Estimated,
+}
+
+#[derive(Serialize)]
+struct Estimated {
+    space: u64,
+    standard_error: u64,
+}
+
+impl Estimated {
+    fn of(profile: &Profile, table: EstimateOf) -> Self {
+        let (space, standard_error) = estimate::of_table(profile, table).unwrap_or_default();
+        Self { space, standard_error }
+    }
 }
 
 #[derive(Serialize)]
@@ -185,6 +201,8 @@ fn reconciliation(profile: &Profile) -> Option<ReconciliationOut> {
         held_unknown: sum.held_unknown,
         parts: Part::ALL.map(part).into(),
         unshared: unshared.into_iter().map(|(cause, space)| UnsharedOut { cause, space }).collect(),
+        touched_by_estimate: Estimated::of(profile, EstimateOf::Resident),
+        unshared_by_estimate: Estimated::of(profile, EstimateOf::Unshared),
     })
 }
 

@@ -6,6 +6,7 @@
 mod chain;
 pub mod compare;
 pub mod diagnosis;
+mod estimate;
 mod fate;
 pub mod filter;
 mod flamegraph;

@@ -2,9 +2,9 @@
 //! process that ended is no number of the report: it went with the process.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{Ledger, RenderError, Value};
+use super::{Ledger, RenderError, Value, estimate};
 use crate::profile::tree::counted;
 use crate::profile::{BlockRow, MappingRow, PoolRow, Profile, ResidentRow, StackId};
 
@@ -51,7 +51,7 @@ fn all_rows(profile: &Profile, ledger: Ledger, value: Value) -> Vec<Row> {
     let mut rows: Vec<Row> = match ledger {
         Ledger::Heap => heap_rows(profile, value),
         Ledger::Mapping => profile.mappings.iter().map(|row| mapping_row(row, value)).collect(),
-        Ledger::Resident => profile.resident.iter().filter_map(|row| resident_row(row, value)).collect(),
+        Ledger::Resident => resident_rows(profile, value),
     };
     rows.retain(|row| row.value > 0);
     rows
@@ -115,6 +115,16 @@ fn mapping_row(row: &MappingRow, value: Value) -> Row {
     };
     let value = pick(value, objects, space);
     Row { process: row.process, stack: row.stack, small: false, value, objects, space, variance: 0.0 }
+}
+
+/// What is known of the error is that of all that a path touched: its first row has it.
+fn resident_rows(profile: &Profile, value: Value) -> Vec<Row> {
+    let mut variances = if value == Value::TouchedSpace { estimate::variances(profile) } else { HashMap::new() };
+    let mut rows: Vec<Row> = profile.resident.iter().filter_map(|row| resident_row(row, value)).collect();
+    for row in &mut rows {
+        row.variance = variances.remove(&(row.process, row.stack)).unwrap_or(0.0);
+    }
+    rows
 }
 
 /// Bytes of no live block that the trace knows are nobody's when it is asked who allocated them.

@@ -68,11 +68,13 @@ fn frames(profile: &Profile, by: By, builder: &mut ProfileBuilder) -> Vec<FrameI
 /// The rows with their new stacks; rows that have become the same are added up where they are shown.
 fn moved(profile: Profile, mut builder: ProfileBuilder, stacks: &[StackId]) -> Profile {
     let new = |stack: StackId| stacks.get(stack as usize).copied().unwrap_or(ProfileBuilder::ROOT);
-    let Profile { mut blocks, mut pools, mut mappings, mut resident, mut unshared, mut path_timeline, .. } = profile;
+    let Profile { mut blocks, mut pools, mut mappings, mut resident, mut unshared, .. } = profile;
+    let Profile { mut estimates, mut path_timeline, .. } = profile;
     blocks.iter_mut().for_each(|row| row.stack = new(row.stack));
     pools.iter_mut().for_each(|row| row.stack = new(row.stack));
     mappings.iter_mut().for_each(|row| row.stack = new(row.stack));
     unshared.iter_mut().for_each(|row| row.stack = new(row.stack));
+    estimates.iter_mut().for_each(|row| row.stack = new(row.stack));
     for row in &mut resident {
         row.stack = new(row.stack);
         row.allocated_by = row.allocated_by.map(new);
@@ -86,6 +88,7 @@ fn moved(profile: Profile, mut builder: ProfileBuilder, stacks: &[StackId]) -> P
         mappings,
         resident,
         unshared,
+        estimates,
         timeline: profile.timeline,
         path_timeline,
         evidence: profile.evidence,
@@ -127,6 +130,7 @@ pub(super) fn types(profile: Profile) -> Result<Profile, RenderError> {
         mappings: Vec::new(),
         resident: Vec::new(),
         unshared: Vec::new(),
+        estimates: Vec::new(),
         path_timeline: PathTimeline::default(),
         ..profile
     };

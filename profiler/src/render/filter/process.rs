@@ -41,6 +41,7 @@ pub(super) fn keep(profile: &Profile, kept: &[usize]) -> Profile {
         mappings: rows(&profile.mappings, |row| moved(&mut row.process)),
         resident: rows(&profile.resident, |row| moved(&mut row.process)),
         unshared: rows(&profile.unshared, |row| moved(&mut row.process)),
+        estimates: rows(&profile.estimates, |row| moved(&mut row.process)),
         timeline: rows(&profile.timeline, |row| moved(&mut row.process)),
         path_timeline: PathTimeline {
             at_ms: profile.path_timeline.at_ms.clone(),

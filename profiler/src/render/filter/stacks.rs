@@ -17,6 +17,7 @@ pub(super) fn choose(profile: &mut Profile, filter: &Filter) {
     profile.pools.retain(|row| keep(row.stack));
     profile.mappings.retain(|row| keep(row.stack));
     profile.unshared.retain(|row| keep(row.stack));
+    profile.estimates.retain(|row| keep(row.stack));
     profile.path_timeline.paths.retain(|row| keep(row.stack));
     match filter.by_owner {
         true => profile.resident.retain(|row| row.allocated_by.is_some_and(keep)),

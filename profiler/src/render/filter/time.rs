@@ -21,6 +21,7 @@ pub(super) fn cut(profile: Profile, since_ms: Option<u64>, until_ms: Option<u64>
     profile.mappings.clear();
     profile.resident.clear();
     profile.unshared.clear();
+    profile.estimates.clear();
     let Evidence { readings, looks, .. } = &mut profile.evidence;
     readings.retain_mut(|reading| window.moves(&mut reading.at_ms));
     looks.retain_mut(|look| window.moves(&mut look.at_ms));

@@ -123,7 +123,8 @@ fn write_cost(page: &mut Page, profile: &Profile) {
     };
     page.fact("cost: target", &target);
     if quality.fault_cost_ns > 0 {
-        let faults = quality.counts.iter().find(|count| count.name == "faults").map_or(0, |count| count.value);
+        let value = |name| quality.counts.iter().find(|count| count.name == name).map_or(0, |count| count.value);
+        let faults = value("faults").saturating_add(value("faults_left_out"));
         let each = format!("{} at {} ns each, measured", counted(faults, "page fault"), count(quality.fault_cost_ns));
         page.fact("  of that", &format!("{} for {each}", time_ms(quality.faults_cost_ms)));
     }

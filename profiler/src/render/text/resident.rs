@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use super::allocators;
 use crate::profile::reconcile::{Part, Reconciliation};
-use crate::profile::{FrameId, Profile, UnsharedCause};
-use crate::render::Options;
+use crate::profile::{EstimateOf, FrameId, Profile, UnsharedCause};
 use crate::render::page::Page;
 use crate::render::path::Names;
-use crate::render::units::{bytes, counted, share};
+use crate::render::units::{bytes, count, counted, share};
+use crate::render::{Options, estimate};
 
 const NAME_COLUMNS: usize = 36;
 
@@ -96,6 +96,7 @@ pub(super) fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
             bytes(sum.hugetlb)
         ));
     }
+    sampled(page, profile);
     let unlooked = profile.processes.iter().filter(|process| process.residency_end.is_none()).count() as u64;
     if unlooked > 0 {
         page.sentence(&format!(
@@ -103,6 +104,21 @@ pub(super) fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
             counted(unlooked, "process")
         ));
     }
+}
+
+/// That not every fault was recorded, and how much hangs on that.
+fn sampled(page: &mut Page, profile: &Profile) {
+    let Some((space, _)) = estimate::of_table(profile, EstimateOf::Resident) else { return };
+    let value = |name| profile.quality.counts.iter().find(|count| count.name == name).map_or(0, |count| count.value);
+    let (recorded, left_out) = (value("faults"), value("faults_left_out"));
+    page.sentence(&format!(
+        "The table is counted. Which code touched the pages is in part estimated: while page faults were too many to record \
+         each, some were, by chance, and stand for the others ({} of {} were recorded). Of {} the call path is estimated so; \
+         the list below gives each one's standard error.",
+        count(recorded),
+        count(recorded.saturating_add(left_out)),
+        bytes(space)
+    ));
 }
 
 /// Who breaks what a fork shares.
@@ -128,6 +144,12 @@ fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
         page.row(&format!("  {:>11}  {:>8}  {code}", bytes(space), share(space, total)));
     }
     page.sentence("Such a page is no longer shared: it is in another line of the table.");
+    if let Some((_, error)) = estimate::of_table(profile, EstimateOf::Unshared) {
+        page.sentence(&format!(
+            "Who copied what is estimated from some of the writes; all standard errors together: {}.",
+            bytes(error)
+        ));
+    }
     let collected = profile.unshared_space(Some(UnsharedCause::GcHeader));
     if collected > 0 && collected >= total / 100 * WORTH_FREEZING {
         page.sentence(&format!(
