@@ -64,11 +64,13 @@ impl PageMap {
 
     /// Reads the entries of a range of addresses, some at a time, and gives each step's first address with them.
     pub fn read(&self, range: Range<u64>, mut take: impl FnMut(u64, &[Entry])) -> io::Result<()> {
-        let mut bytes = vec![0; STEP * ENTRY];
-        let mut entries = Vec::with_capacity(STEP);
         let mut at = range.start / PAGE * PAGE;
+        let step = |at: u64| usize::try_from((range.end - at).div_ceil(PAGE)).unwrap_or(STEP).min(STEP);
+        // Most ranges are small, and to clear room for a whole step would be dearer than to read them.
+        let mut bytes = vec![0; if at < range.end { step(at) * ENTRY } else { 0 }];
+        let mut entries = Vec::with_capacity(bytes.len() / ENTRY);
         while at < range.end {
-            let pages = usize::try_from((range.end - at).div_ceil(PAGE)).unwrap_or(STEP).min(STEP);
+            let pages = step(at);
             let room = &mut bytes[..pages * ENTRY];
             let read = self.file.read_at(room, at / PAGE * ENTRY as u64)?;
             // The address space has gone, or ends here.
