@@ -100,8 +100,8 @@ pub struct PythonLayout {
     pub interpreter_threads: u32,
     /// `PyThreadState.next`.
     pub tstate_next: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// `co_version` (u32, CPython 3.12+), or [`ABSENT`].
+    pub code_version: u32,
     /// Bits to keep of a code pointer found in a frame (tagged pointers, 3.14+).
     pub pointer_mask: u64,
 }

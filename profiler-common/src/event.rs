@@ -152,8 +152,8 @@ pub struct NewCode {
     pub qualname_copied: u32,
     /// Bytes valid in `linetable_bytes`: 0 to [`LINETABLE_COPY`].
     pub linetable_copied: u32,
-    /// Keeps the layout free of padding.
-    pub reserved: u32,
+    /// `co_version`: no other code object gets it; 0 where there is none.
+    pub version: u32,
     /// The `str` object of the file name.
     pub filename_bytes: [u8; STRING_COPY],
     /// The `str` object of the qualified name.

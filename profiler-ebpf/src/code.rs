@@ -4,9 +4,10 @@
 //! belongs to the object that `code_dealloc` has not yet been called for. That makes (address, serial) an
 //! identity that a reused address cannot forge, on every version of CPython.
 //!
-//! Before the probe of `code_dealloc` is on (a process just forked runs some milliseconds without), code objects die
-//! unseen. What is recorded then, mapping events, must not be named by the dead: a serial that was given so is kept with
-//! a print of what names the code object, and holds only for what has the same print.
+//! Before the probe of `code_dealloc` is on (a process just forked runs some milliseconds without), and in a process in
+//! which there is none, code objects die unseen. What is recorded then must not be named by the dead: a serial that was
+//! given so is kept with a print of the code object, and holds only for what has the same print. From CPython 3.12 on
+//! each code object has a version that no other gets; before, the print is of what names the code object.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
@@ -128,14 +129,21 @@ pub extern "C" fn checked_serial(
     }
 }
 
-/// Hash of what names a code object; never 0.
+/// Hash of what tells a code object apart; never 0.
 ///
-/// Of the texts and not of where they are: code compiled and dropped in a loop finds all its parts where those of its
-/// predecessor were.
+/// Where it has no version: of its size and its texts, and not only of where they are. Code compiled and dropped in a
+/// loop finds all its parts where those of its predecessor were.
 #[inline(always)]
 fn print(config: &ProcessConfig, thread: *mut Thread, code: u64) -> u64 {
     let layout = &config.layout;
     let mut hash = mix(0, u64::from(read_u32(code, layout.code_firstlineno)));
+    let version = read_u32(code, layout.code_version);
+    // 0 where the layout has none, and when CPython has run out of them.
+    if version != 0 {
+        hash = mix(mix(hash, u64::from(version)), read_u64(code + u64::from(layout.code_qualname)));
+        return hash | 1;
+    }
+    hash = mix(hash, read_u64(code + SIZE));
     for offset in [layout.code_filename, layout.code_qualname, layout.code_linetable] {
         let object = read_u64(code + u64::from(offset));
         hash = mix(mix(hash, object), print_of(thread, object));
@@ -164,6 +172,9 @@ pub extern "C" fn print_of(thread: *mut Thread, object: u64) -> u64 {
     }
     hash
 }
+
+/// `ob_size` of a code object, its number of instructions (CPython 3.11); before, its numbers of arguments.
+const SIZE: u64 = 16;
 
 /// Bytes of an object's count of references; 16 in free-threaded builds, where the second half says whose it is.
 const REFERENCES: u64 = 16;
@@ -227,7 +238,7 @@ fn announce(config: &ProcessConfig, current: Current, code: u64, serial: u64) ->
         (*record).linetable = read_u64(code + u64::from(layout.code_linetable));
         (*record).firstlineno = read_u32(code, layout.code_firstlineno).cast_signed();
         (*record).firsttraceable = read_u32(code, layout.code_firsttraceable).cast_signed();
-        (*record).reserved = 0;
+        (*record).version = read_u32(code, layout.code_version);
         (*record).filename_copied = copy::<STRING_COPY>((&raw mut (*record).filename_bytes).cast(), (*record).filename);
         (*record).qualname_copied = copy::<STRING_COPY>((&raw mut (*record).qualname_bytes).cast(), (*record).qualname);
         (*record).linetable_copied =

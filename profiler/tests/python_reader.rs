@@ -41,7 +41,7 @@ fn stack(interpreter: &Interpreter, ident: u64) -> (Vec<(String, String, u32)>, 
     let mut shown = Vec::new();
     for frame in &walk.frames {
         let record = remote::record(&memory, interpreter.layout, frame.code, frame.code).expect("a code object");
-        table.insert(&record, source, |_, _| true);
+        table.insert(&record, source, || true);
         if let Some(frame) = table.frame(record.serial, frame.lasti) {
             shown.push((frame.file.to_string(), frame.function.to_string(), frame.line));
         }

@@ -64,7 +64,17 @@ impl Tracer {
 
     /// Launches a command under trace; returns when its probes are on.
     pub fn launch(command: &[&OsStr], folder: &Path, variables: &[(&str, &str)]) -> Result<Self> {
-        let mut words = vec![OsStr::new("--")];
+        Self::launch_with(&[], command, folder, variables)
+    }
+
+    /// As [`Self::launch`], with more options.
+    pub fn launch_with(
+        options: &[&str],
+        command: &[&OsStr],
+        folder: &Path,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut words: Vec<&OsStr> = options.iter().copied().chain(["--"]).map(OsStr::new).collect();
         words.extend(command);
         let mut tracer = Self::start_trace(|pyalloc| {
             pyalloc.current_dir(folder).envs(variables.iter().copied());

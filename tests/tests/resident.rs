@@ -248,8 +248,14 @@ fn line_of(start: &str) -> usize {
 fn folded_stacks_add_up_to_rss_growth() {
     let test = "folded_stacks_add_up_to_rss_growth";
     let Some(interpreter) = interpreters::newest_for_test(test) else { return };
-    for scene in ["live", "objects", "parsed", "file"] {
-        let mut workload = Workload::start(&interpreter.path, WORKLOAD, [scene]).unwrap();
+    let own = ["live", "objects", "parsed", "file"].map(|scene| (interpreter.path.clone(), scene));
+    let bench = python::newest().ok().and_then(|newest| python::bench_venv(&newest));
+    if bench.is_none() {
+        println!("{test}: without pandas and pillow, which `cargo xtask bench` installs");
+    }
+    let others = bench.into_iter().flat_map(|venv| ["frames", "pictures"].map(|scene| (venv.python(), scene)));
+    for (python, scene) in own.into_iter().chain(others) {
+        let mut workload = Workload::start(&python, WORKLOAD, [scene]).unwrap();
         let tracer = Tracer::attach_with(workload.pid(), &["--ledger", "resident"]).unwrap();
         let before = rss(workload.pid());
         workload.say("go").unwrap();
@@ -260,6 +266,12 @@ fn folded_stacks_add_up_to_rss_growth() {
         let folded = render(&traced.profile, Format::Folded, &options).unwrap();
         let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<u64>().ok());
         let sum: u64 = folded.lines().map(|line| value(line).expect("a number ends each line")).sum();
+        let scene = match scene {
+            "parsed" => "parsed (json)",
+            "frames" => "frames (pandas)",
+            "pictures" => "pictures (pillow)",
+            other => other,
+        };
         table_row(scene, "folded stacks of `--ledger resident` alone", growth.cast_signed(), sum.cast_signed());
         assert!(
             growth > 8 * MIB && growth.abs_diff(sum) <= ROOM,
@@ -284,6 +296,17 @@ fn a_huge_page_is_whole_though_one_byte_of_it_was_written() {
     }
     let faults = faults("huge_in_part", &truth, &profile);
     assert!(faults.is_empty(), "{faults}");
+}
+
+#[test]
+fn what_is_given_back_at_leisure_is_told_apart() {
+    let Some(interpreter) = interpreters::newest_for_test("what_is_given_back_at_leisure_is_told_apart") else {
+        return;
+    };
+    let (truth, profile) = traced(&interpreter, "given_back", &[]);
+    let faults = faults("given_back", &truth, &profile);
+    let said = Reconciliation::of_counted(&profile).unwrap().given_back;
+    assert!(faults.is_empty() && truth.more >= 16 * MIB && truth.more.abs_diff(said) <= ROOM, "{faults}{said}");
 }
 
 #[test]

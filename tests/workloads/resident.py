@@ -6,6 +6,7 @@ memory changed, and which function touched the pages.
 
 import ctypes
 import gc
+import io
 import json
 import mmap
 import os
@@ -147,6 +148,14 @@ def often(memory, at):
     memory[at] = 1
 
 
+def given_back():
+    """Memory that is given back to the kernel at its leisure: half of it."""
+    mapped = private(40 * MIB)
+    touch(mapped)
+    LIBC.madvise(address_of(mapped), 20 * MIB, 8)  # MADV_FREE
+    return {"other": of_smaps(mapped, "Rss")}, {"touch": of_smaps(mapped, "Rss")}, of_smaps(mapped, "LazyFree")
+
+
 def read_only_zeroes():
     """Memory that is only read is the page of zeroes, and not resident."""
     mapped = private(40 * MIB)
@@ -273,6 +282,36 @@ def before_parsed():
     global DOCUMENT
     rows = [{"id": n, "name": f"name {n}", "tags": [f"tag {n % 7}", n * 0.5]} for n in range(60_000)]
     DOCUMENT = json.dumps(rows)
+
+
+def frames():
+    """A table that pandas reads."""
+    KEPT.append(pandas.read_csv(io.StringIO(TABLE)))
+    return {}, {}
+
+
+def before_frames():
+    global pandas, TABLE
+    import pandas  # noqa: PLC0415
+
+    row = "%d,%f,name %d,2024-01-%02d\n"
+    head = "id,price,name,day\n"
+    pandas.read_csv(io.StringIO(head + row % (1, 0.5, 1, 1)))
+    TABLE = head + "".join(row % (n, n * 0.37, n % 5000, n % 28 + 1) for n in range(400_000))
+
+
+def pictures():
+    """Pictures that pillow scales."""
+    KEPT.append([picture.resize((1400, 900)) for picture in PICTURES])
+    return {}, {}
+
+
+def before_pictures():
+    global PICTURES
+    from PIL import Image  # noqa: PLC0415
+
+    PICTURES = [Image.new("RGB", (300, 200), (n, 80, 120)) for n in range(8)]
+    PICTURES[0].resize((20, 20))
 
 
 def growing():

@@ -180,6 +180,12 @@ impl Venv {
         Ok(venv)
     }
 
+    /// The same, if it is there; nothing is installed.
+    pub fn existing(name: &str, interpreter: &Interpreter, requirements: &Path) -> Option<Self> {
+        let text = fs::read_to_string(requirements).ok()?;
+        Some(Self { folder: Self::folder(name, interpreter, &text) }).filter(|venv| venv.marker().is_file())
+    }
+
     fn folder(name: &str, interpreter: &Interpreter, requirements: &str) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         (interpreter, requirements).hash(&mut hasher);
@@ -217,6 +223,11 @@ impl Venv {
 /// The environment that the live tests' workloads run in.
 pub fn workloads_venv(interpreter: &Interpreter) -> Result<Venv> {
     Venv::ensure("workloads", interpreter, &workspace_root().join("tests/workloads/requirements.txt"))
+}
+
+/// The environment of the bench, if it has been made: it has packages that take minutes to install.
+pub fn bench_venv(interpreter: &Interpreter) -> Option<Venv> {
+    Venv::existing("bench", interpreter, &workspace_root().join("bench/requirements.txt"))
 }
 
 fn checked(command: &mut Command) -> Result<()> {

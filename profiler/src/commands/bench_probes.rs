@@ -143,7 +143,10 @@ fn python(args: &BenchProbesArgs) -> Result<Subject, Failure> {
 fn inspect(pid: Pid) -> Result<(target::Python, Pid), Failure> {
     let target = Target::inspect(pid)?;
     let python = target.python.ok_or_else(|| Failure::cannot_observe("the interpreter cannot be probed"))?;
-    Ok((python, pid))
+    match python.refused {
+        Some(reason) => Err(Failure::cannot_observe(reason)),
+        None => Ok((python, pid)),
+    }
 }
 
 /// A process without an interpreter: everything but the walk is done.

@@ -72,10 +72,19 @@ pub enum KernelError {
         /// What it said.
         reason: String,
     },
+    /// No probe may be set in a process.
+    #[error("no probe can be set in process {pid}: {reason}")]
+    NoProbes {
+        /// The process.
+        pid: Pid,
+        /// Why, in the middle of a sentence.
+        reason: String,
+    },
     /// The probe is in the file, and the process runs other code.
     #[error(
         "a probe of {name} in {} does not reach process {pid}: the file was changed after the process loaded it (on an \
-         overlayfs, docker's, chmod and touch are enough), or its code was moved to other memory; restart the process",
+         overlayfs, docker's, chmod and touch are enough), or its code was moved to other memory or made writable; \
+         restart the process",
         path.display()
     )]
     NotReached {
@@ -94,6 +103,13 @@ pub enum KernelError {
         /// The system's error.
         source: std::io::Error,
     },
+}
+
+impl KernelError {
+    /// Whether it is about probes in a process alone: what needs none can go on.
+    pub const fn is_of_probes(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::NoProbes { .. } | Self::NotReached { .. })
+    }
 }
 
 /// What can be chosen when the kernel side is loaded.
@@ -116,6 +132,17 @@ pub struct KillWatch {
     pub oom_killer: bool,
     /// Who sends deadly signals.
     pub senders: bool,
+}
+
+/// What the kernel side knows of a code object that it has numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeState {
+    /// It has not died.
+    Alive,
+    /// It has died, or another has its address.
+    Dead,
+    /// It may have died unseen: there is no probe of `code_dealloc` in the process, or was none.
+    Unwatched,
 }
 
 /// The loaded kernel side. Dropping it detaches everything.
@@ -406,9 +433,14 @@ impl Kernel {
         self.ring.take()
     }
 
-    /// Whether a code object's address still belongs to a serial: false once it has died.
-    pub fn code_is_current(&self, slot: u32, address: u64, serial: u64) -> bool {
-        self.codes.get(&BlockKey::new(slot, address).0, 0).is_ok_and(|current| current.0.serial == serial)
+    /// Whether a code object's address still belongs to a serial.
+    pub fn code_state(&self, slot: u32, address: u64, serial: u64) -> CodeState {
+        match self.codes.get(&BlockKey::new(slot, address).0, 0) {
+            Ok(current) if current.0.serial != serial => CodeState::Dead,
+            Ok(current) if current.0.print == 0 => CodeState::Alive,
+            Ok(_) => CodeState::Unwatched,
+            Err(_) => CodeState::Dead,
+        }
     }
 
     /// The serials of all code objects that are alive, as far as they stood in a stack.

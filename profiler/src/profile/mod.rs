@@ -160,6 +160,10 @@ pub struct Process {
     /// in between is not counted.
     #[serde(default)]
     pub unprobed_us: u64,
+    /// Why no probe is in it: then its pages and mappings are known, and its allocations are not. `None` if there are
+    /// probes, or it is no Python.
+    #[serde(default)]
+    pub without_probes: Option<String>,
     /// Proportional set size at the last reading, bytes: shared pages divided among their users; 0 if not read.
     #[serde(default)]
     pub pss_end: u64,
@@ -192,6 +196,9 @@ pub struct Residency {
     pub rss: u64,
     /// Bytes in swap.
     pub swapped: u64,
+    /// Of the resident bytes, those that the program has given back and the kernel has not taken yet (`MADV_FREE`).
+    #[serde(default)]
+    pub given_back: u64,
     /// What the pages are; their sum is what the ledger can account for.
     #[serde(deserialize_with = "bounds::vec::<_, _, FEW>")]
     pub lines: Vec<ResidencyLine>,

@@ -47,6 +47,8 @@ pub struct Reconciliation {
     pub came: u64,
     /// Bytes in swap at the end.
     pub swapped: u64,
+    /// Bytes of RSS at the end that the program has given back and the kernel has not taken yet (`MADV_FREE`).
+    pub given_back: u64,
     /// Bytes of hugetlbfs at the end, which RSS does not count.
     pub hugetlb: u64,
     /// What the allocators hold free could not be told from what is in use, at the start or at the end.
@@ -89,6 +91,7 @@ impl Reconciliation {
         self.rss_start = self.rss_start.saturating_add(start.rss);
         self.rss_end = self.rss_end.saturating_add(end.rss);
         self.swapped = self.swapped.saturating_add(end.swapped);
+        self.given_back = self.given_back.saturating_add(end.given_back);
         let hugetlb = end.lines.iter().filter(|line| line.kind == ResidentKind::HugeTlb);
         self.hugetlb = hugetlb.fold(self.hugetlb, |sum, line| sum.saturating_add(line.space));
         self.held_unknown |= unknown_at_start || unknown_at_end;

@@ -365,7 +365,7 @@ impl Layout {
             interpreter_next: u32::try_from(self.interpreter.next).unwrap_or(ABSENT),
             interpreter_threads: u32::try_from(self.interpreter.threads_head).unwrap_or(ABSENT),
             tstate_next: u32::try_from(self.thread.next).unwrap_or(ABSENT),
-            reserved: 0,
+            code_version: self.code.version.and_then(|offset| u32::try_from(offset).ok()).unwrap_or(ABSENT),
             pointer_mask: self.frame.pointer_mask,
         }
     }

@@ -8,6 +8,7 @@ pub mod arenas;
 pub mod debug_offsets;
 pub mod discover;
 pub mod header;
+pub mod identity;
 pub mod layout;
 pub mod linetable;
 pub mod locate;

@@ -25,7 +25,7 @@ pub use looks::Looks;
 pub use process::{Start, Traced};
 
 use crate::event::{self, Event};
-use crate::kernel::{Kernel, KernelError, monotonic_ns};
+use crate::kernel::{CodeState, Kernel, KernelError, monotonic_ns};
 use crate::ledger::resident::Owner;
 use crate::process::{Pid, maps, pagemap};
 use crate::profile::builder::{ProfileBuilder, Readings};
@@ -34,6 +34,7 @@ use crate::profile::path_timeline::PathFollower;
 use crate::profile::quality::{self, Count, CountClass, Quality};
 use crate::profile::timeline::Timeline;
 use crate::profile::{End, Profile, TimelinePoint, Trace};
+use crate::python::identity::is_same_code;
 use crate::symbol::Source;
 use ended::Ended;
 use limits::Limits;
@@ -214,7 +215,13 @@ impl Recorder {
                 let index = *self.slots.get(&slot)?;
                 let process = self.processes.get(index)?;
                 let source = Source { layout: process.layout?, memory: process.memory() };
-                self.names.codes.insert(&code, source, |address, serial| kernel.code_is_current(slot, address, serial));
+                self.names.codes.insert(&code, source, || match kernel.code_state(slot, code.code, code.serial) {
+                    CodeState::Alive => true,
+                    CodeState::Dead => false,
+                    CodeState::Unwatched => {
+                        source.memory.is_some_and(|memory| is_same_code(&code, source.layout, memory))
+                    }
+                });
             }
             Some(Event::Mapping(mapping)) => {
                 let process = self.process_mut(mapping.header.slot)?;
@@ -381,7 +388,12 @@ impl Recorder {
         pools.sort_by_key(|row| (row.process, row.stack));
         mappings.sort_by_key(|row| (row.process, row.stack, row.origin));
         let readings = Readings {
-            trace: Trace { duration_ms: self.elapsed_ms(), complete, ..self.trace.clone() },
+            trace: Trace {
+                duration_ms: self.elapsed_ms(),
+                complete,
+                without_heap: self.trace.without_heap || self.is_without_probes(),
+                ..self.trace.clone()
+            },
             processes: self.processes.iter().map(|process| process.row(self.elapsed_ms())).collect(),
             blocks,
             pools,
@@ -395,6 +407,12 @@ impl Recorder {
             quality: self.quality_now(kernel, &counters),
         };
         Ok(self.builder.snapshot(readings))
+    }
+
+    /// Whether no probe is in any process that has an interpreter.
+    pub fn is_without_probes(&self) -> bool {
+        let mut python = self.processes.iter().filter(|process| process.layout.is_some()).peekable();
+        python.peek().is_some() && python.all(|process| process.info.without_probes.is_some())
     }
 
     /// The profile as of the last snapshot.

@@ -225,6 +225,7 @@ impl Traced {
             program_break: parent.and_then(|parent| parent.mappings.program_break()),
         };
         let mut forked = Self::new(event.header.slot, start, at_ms);
+        forked.info.without_probes = parent.and_then(|parent| parent.info.without_probes.clone());
         forked.info.parent = parent_index.and_then(|index| u32::try_from(index).ok());
         if forked.info.command.is_empty() {
             forked.info.command = parent.map(|parent| parent.info.command.clone()).unwrap_or_default();
@@ -249,6 +250,7 @@ impl Traced {
         self.code_mapped = true;
         self.info.python.clear();
         self.info.interpreter.clear();
+        self.info.without_probes = None;
         self.info.command = command_line(self.identity.pid).unwrap_or_else(|| self.info.command.clone());
         self.vitals.rss = 0;
         self.peak_at_start = 0;

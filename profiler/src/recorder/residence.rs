@@ -301,13 +301,25 @@ fn residency(
     for line in &mut lines {
         line.free = holdings.and_then(|holdings| holdings.free(line.kind, pages)).map(|free| free.min(line.space));
     }
-    Ok(Residency { at_ms, rss: rss(pid)?, swapped, lines })
+    let Rollup { rss, given_back } = Rollup::read(pid)?;
+    Ok(Residency { at_ms, rss, swapped, given_back, lines })
 }
 
-/// Resident bytes as the kernel counts them page by page; /proc/PID/stat is off by some hundred pages.
-fn rss(pid: Pid) -> io::Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
-    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("smaps_rollup has no Rss line"))
+/// What the kernel counts page by page, bytes; /proc/PID/stat is off by some hundred pages.
+struct Rollup {
+    rss: u64,
+    given_back: u64,
+}
+
+impl Rollup {
+    fn read(pid: Pid) -> io::Result<Self> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let bytes = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
+            kib.map(|kib| kib * 1024)
+        };
+        let rss = bytes("Rss:").ok_or_else(|| io::Error::other("smaps_rollup has no Rss line"))?;
+        Ok(Self { rss, given_back: bytes("LazyFree:").unwrap_or(0) })
+    }
 }

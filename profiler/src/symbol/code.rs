@@ -28,7 +28,7 @@ pub enum Missing {
     /// The kernel side could not record the code object.
     #[error("code object not recorded, no room")]
     NotRecorded,
-    /// The code object had gone, or its address had a new one, when we came to read.
+    /// The code object had gone, or its address may have had a new one, when we came to read.
     #[error("code object freed before it could be read")]
     Freed,
     /// The process had gone.
@@ -127,14 +127,13 @@ pub struct CodeTable {
 impl CodeTable {
     /// Records a code object; reads what the kernel side could not copy.
     ///
-    /// `still_current(code address, serial)` is asked after reading: if the kernel side no longer has the
-    /// address under this serial, the code object died meanwhile and what was read is thrown away.
-    pub fn insert(&mut self, record: &NewCode, source: Source<'_>, still_current: impl FnOnce(u64, u64) -> bool) {
+    /// `is_alive` is asked after reading: if the code object may have died meanwhile, what was read is thrown away.
+    pub fn insert(&mut self, record: &NewCode, source: Source<'_>, is_alive: impl FnOnce() -> bool) {
         let layout = source.layout;
         let mut parts = Parts::copied(record, layout);
         if !parts.complete() {
             let read = parts.read(record, source);
-            if read.read_any && !still_current(record.code, record.serial) {
+            if read.read_any && !is_alive() {
                 parts.give_up(Missing::Freed);
             } else {
                 parts.take(read);
@@ -458,7 +457,7 @@ mod tests {
         assert_eq!(layout().minor, ALIVE.layout.minor);
         let mut table = CodeTable::default();
         let asked = Cell::new(false);
-        table.insert(&with_copies(record(5)), ALIVE, |_, _| {
+        table.insert(&with_copies(record(5)), ALIVE, || {
             asked.set(true);
             false
         });
@@ -473,22 +472,22 @@ mod tests {
     #[test]
     fn dead_code_is_forgotten_with_the_names_that_only_it_had() {
         let mut table = CodeTable::default();
-        table.insert(&record(1), ALIVE, |_, _| true);
-        table.insert(&with_copies(record(2)), ALIVE, |_, _| true);
-        table.insert(&with_copies(record(3)), ALIVE, |_, _| true);
+        table.insert(&record(1), ALIVE, || true);
+        table.insert(&with_copies(record(2)), ALIVE, || true);
+        table.insert(&with_copies(record(3)), ALIVE, || true);
         assert_eq!((table.codes.len(), table.texts.len()), (2, 4));
         table.forget(&HashSet::from([1, 2]));
         assert_eq!((table.len(), table.codes.len(), table.distinct.len(), table.texts.len()), (1, 1, 1, 2));
         assert_eq!(table.frame(3, Some(4)).unwrap().function.known(), Some("decode"));
         assert_eq!(table.frame(1, Some(4)).unwrap().kind, FrameKind::Marker);
-        table.insert(&with_copies(record(4)), ALIVE, |_, _| true);
+        table.insert(&with_copies(record(4)), ALIVE, || true);
         assert_eq!(table.codes.len(), 1);
     }
 
     #[test]
     fn what_was_not_copied_is_read_while_the_code_lives() {
         let mut table = CodeTable::default();
-        table.insert(&record(6), ALIVE, |code, serial| (code, serial) == (0x9000, 6));
+        table.insert(&record(6), ALIVE, || true);
         let frame = table.frame(6, Some(6)).unwrap();
         assert_eq!((frame.file.to_string().as_str(), frame.line), ("/srv/app/main.py", 71));
         assert_eq!((frame.function.known(), frame.kind), (Some("Cache.put"), FrameKind::Own));
@@ -497,7 +496,7 @@ mod tests {
     #[test]
     fn what_was_read_from_a_dead_code_object_is_thrown_away() {
         let mut table = CodeTable::default();
-        table.insert(&record(7), ALIVE, |_, _| false);
+        table.insert(&record(7), ALIVE, || false);
         let frame = table.frame(7, Some(6)).unwrap();
         assert_eq!(frame.function, Name::Unknown(Missing::Freed));
         assert_eq!((frame.line, frame.first_line, frame.kind), (0, 70, FrameKind::Marker));
@@ -505,7 +504,7 @@ mod tests {
         // What the kernel side copied was right when it was copied, and stays.
         let mut cut = with_copies(record(8));
         cut.linetable_copied = 35;
-        table.insert(&cut, ALIVE, |_, _| false);
+        table.insert(&cut, ALIVE, || false);
         let frame = table.frame(8, Some(2)).unwrap();
         assert_eq!((frame.function.known(), frame.line), (Some("decode"), 70));
         assert_eq!(table.frame(8, Some(4)).unwrap().line, 0);
@@ -515,12 +514,12 @@ mod tests {
     fn says_why_a_name_is_missing() {
         let mut table = CodeTable::default();
         let ended = Source { memory: None, ..ALIVE };
-        table.insert(&record(1), ended, |_, _| true);
+        table.insert(&record(1), ended, || true);
         let unknown = |frame: Option<ResolvedFrame>| frame.unwrap().function;
         assert_eq!(unknown(table.frame(1, None)), Name::Unknown(Missing::ProcessEnded));
         let mut lost = record(2);
         lost.qualname = 0x7000;
-        table.insert(&lost, ALIVE, |_, _| true);
+        table.insert(&lost, ALIVE, || true);
         let frame = table.frame(2, None).unwrap();
         assert_eq!((frame.function, frame.kind), (Name::Unknown(Missing::Unreadable), FrameKind::Own));
         assert_eq!(unknown(table.frame(99, None)), Name::Unknown(Missing::NotRecorded));
@@ -531,7 +530,7 @@ mod tests {
         let mut table = CodeTable::default();
         let mut shim = record(3);
         (shim.firstlineno, shim.firsttraceable) = (0, 4);
-        table.insert(&shim, ALIVE, |_, _| true);
+        table.insert(&shim, ALIVE, || true);
         assert_eq!(table.frame(3, Some(0)), None);
         assert_eq!(table.frame(3, None), None);
         assert!(table.frame(3, Some(8)).is_some());
@@ -540,7 +539,7 @@ mod tests {
     #[test]
     fn the_same_code_compiled_again_is_kept_once() {
         let mut table = CodeTable::default();
-        (10..1000).for_each(|serial| table.insert(&record(serial), ALIVE, |_, _| true));
+        (10..1000).for_each(|serial| table.insert(&record(serial), ALIVE, || true));
         assert_eq!((table.codes.len(), table.serials.len(), table.texts.len()), (1, 990, 2));
     }
 }

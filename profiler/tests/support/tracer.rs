@@ -30,10 +30,16 @@ pub struct Tracer {
 impl Tracer {
     /// Attaches, and returns when all probes stand; else what pyalloc says.
     pub fn attach(target: &Target, folder: &Path) -> Result<Self, String> {
+        Self::attach_with(target, folder, &[])
+    }
+
+    /// As [`Self::attach`], with more options.
+    pub fn attach_with(target: &Target, folder: &Path, options: &[&str]) -> Result<Self, String> {
         let profile = folder.join("matrix.pyalloc");
         let mut child = Command::new(env!("CARGO_BIN_EXE_pyalloc"))
             .args(["trace", "--quiet", "--pid", &target.pid().to_string(), "--output"])
             .arg(&profile)
+            .args(options)
             .stderr(Stdio::piped())
             .spawn()
             .expect("pyalloc starts");

@@ -101,7 +101,8 @@ fn allocator_check(plan: &Result<ProbePlan, NoAllocator>) -> Check {
         }
         Err(reason) => Check::missing(
             reason.to_string(),
-            "run the service with a dynamically linked python, as distributions and docker's official images have",
+            "run the service with a dynamically linked python, as distributions and docker's official images have; without \
+             it `pyalloc trace` records pages and mappings, and no allocations",
         ),
     }
 }

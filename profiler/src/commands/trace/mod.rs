@@ -1,7 +1,9 @@
 //! `pyalloc trace`: attach or launch, record, report.
 
 mod end;
+mod launch;
 mod live;
+mod probes;
 mod progress;
 pub(super) mod record;
 mod select;
@@ -61,6 +63,9 @@ pub struct TraceArgs {
     #[arg(long, value_name = "BYTES",
         value_parser = clap::value_parser!(u64).range(1..=profiler_common::sampling::MAX_INTERVAL))]
     pub sample_interval: Option<u64>,
+    /// Set no probe in the process: pages and mappings only, as where the kernel refuses probes.
+    #[arg(long)]
+    pub no_uprobes: bool,
     /// Walk native frames too: names the C or Rust function that called malloc.
     #[arg(long)]
     pub native: bool,
@@ -103,7 +108,7 @@ pub enum LedgerArg {
 impl TraceArgs {
     /// Whether a ledger is to be kept.
     pub fn keeps(&self, ledger: LedgerArg) -> bool {
-        self.ledger.contains(&ledger)
+        self.ledger.contains(&ledger) && !(self.no_uprobes && ledger == LedgerArg::Heap)
     }
 }
 
@@ -171,7 +176,8 @@ pub(super) fn watch_live(args: &TraceArgs) -> Result<Exit, Failure> {
         let title =
             args.pid.iter().map(|pid| format!("pid {pid}")).chain(args.name.iter().map(|name| name.to_string()));
         let title: Vec<_> = title.chain(args.cgroup.iter().map(|folder| folder.display().to_string())).collect();
-        recording.show_on(Live::start(title.join(", "), !args.keeps(LedgerArg::Heap))?);
+        let without_heap = !args.keeps(LedgerArg::Heap) || recording.recorder.is_without_probes();
+        recording.show_on(Live::start(title.join(", "), without_heap)?);
         let ended = recording.run(&mut Window::of(None)).await;
         recording.close();
         ended

@@ -30,12 +30,15 @@ impl Progress {
     pub fn update(&self, now: &recorder::Progress, note: &str) {
         let recorder::Progress { rss, allocations, live, dropped, processes } = *now;
         let dropped = if dropped == 0 { String::new() } else { format!(", {} DROPPED", units::count(dropped)) };
+        // Where no allocation is probed there is none to be told.
+        let heap = match allocations {
+            0 => String::new(),
+            _ => format!(", {} allocations, {} surviving", units::count(allocations), units::bytes(live)),
+        };
         self.0.set_message(format!(
-            "{note}{}RSS {}, {} allocations, {} surviving{dropped}",
+            "{note}{}RSS {}{heap}{dropped}",
             if processes > 1 { format!("{processes} processes, ") } else { String::new() },
             units::bytes(rss),
-            units::count(allocations),
-            units::bytes(live),
         ));
     }
 

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::end::End;
 use super::live::{self, Live};
+use super::probes::Probes;
 use super::progress::Progress;
 use super::target::{Roots, Target};
 use super::tree::{Tree, descendants};
@@ -22,6 +23,7 @@ use super::window::Window;
 use super::{LedgerArg, TraceArgs};
 use crate::diagnose::diagnose;
 use crate::exit::{Exit, Failure};
+use crate::kernel::calibrate::Costs;
 use crate::kernel::{Kernel, Ring};
 use crate::output::{self, WriteError};
 use crate::process::Pid;
@@ -103,11 +105,11 @@ impl Recording {
         let follow = if args.no_children { 0 } else { process_flags::FOLLOW };
         let native = if args.native { process_flags::NATIVE } else { 0 };
         let resident = if args.keeps(LedgerArg::Resident) { process_flags::RESIDENT } else { 0 };
-        let mut tree = Tree::new(follow | native | resident, args.keeps(LedgerArg::Heap));
+        let mut tree = Tree::new(follow | native | resident, Probes::wanted(args));
         let hold = if launched.is_some() { process_flags::HOLD_AT_EXIT } else { 0 };
         let found: Vec<Pid> = targets.iter().map(|target| target.identity.pid).collect();
         // A report without its cost is still a report, and says so.
-        let costs = kernel.calibrate().unwrap_or_default();
+        let costs = if args.no_uprobes { Costs::default() } else { kernel.calibrate().unwrap_or_default() };
         let began = Instant::now();
         for target in targets {
             let (pid, many) = (target.identity.pid, found.len() > 1);
@@ -215,6 +217,7 @@ impl Recording {
         if self.live.is_none() {
             self.write_first()?.map_err(Failure::usage)?;
         }
+        self.tell()?;
         self.say_ready()?;
         loop {
             tokio::select! {
@@ -251,6 +254,17 @@ impl Recording {
                 _ = signals.hangup.recv() => if !self.pass_on(NixSignal::SIGHUP) { return Ok(End::Interrupted) },
             }
         }
+    }
+
+    /// Tells the user what was found out about the processes.
+    fn tell(&mut self) -> Result<(), Failure> {
+        for sentence in self.tree.take_told() {
+            match &mut self.live {
+                Some(live) => live.say(sentence)?,
+                None => self.progress.say(&sentence),
+            }
+        }
+        Ok(())
     }
 
     /// Tells who waits for it that the probes are on, signals are heard and a first profile is written.
@@ -344,8 +358,12 @@ impl Recording {
         if self.tree.is_over() {
             return Ok(Some(End::Over));
         }
+        self.tell()?;
         let for_diagnosis = self.evidence.as_mut().is_some_and(Evidence::is_due);
         let now = self.recorder.sample(&self.kernel, for_diagnosis).map_err(Failure::cannot_observe)?;
+        if self.tree.ends_unheld() {
+            self.read_processes()?;
+        }
         self.recorder.make_room(&mut self.kernel).map_err(Failure::cannot_observe)?;
         if self.looks.as_mut().is_some_and(|looks| looks.go_on(&mut self.recorder)) {
             self.tell_waiting("looked\n")?;

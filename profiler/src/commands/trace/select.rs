@@ -15,10 +15,15 @@ use crate::process::{Pid, namespace, status};
 /// What can be known to be wrong before anything is loaded.
 ///
 /// # Errors
-/// A pid that is not there, or is a thread's; a /proc of other processes than ours.
+/// A pid that is not there, or is a thread's; a /proc of other processes than ours; no ledger that could be kept.
 pub fn check(args: &TraceArgs) -> Result<(), Failure> {
     if let Some(reason) = namespace::foreign_proc() {
         return Err(Failure::cannot_observe(reason));
+    }
+    if !args.ledger.iter().any(|&ledger| args.keeps(ledger)) {
+        return Err(Failure::usage(
+            "nothing would be recorded: the heap ledger needs probes, and --no-uprobes sets none",
+        ));
     }
     args.pid.iter().try_for_each(|&pid| check_pid(pid))
 }

@@ -12,6 +12,7 @@ use profiler_common::config::{
 use profiler_common::event::{Lifecycle, lifecycle};
 
 use super::end::exit_of;
+use super::probes::{self, Probes};
 use super::target::{Python, Target};
 use crate::exit::Failure;
 use crate::kernel::{Followed, Kernel, KernelError, ProbePoint, monotonic_ns};
@@ -20,7 +21,7 @@ use crate::process::image::executable_files;
 use crate::process::{Identity, Pid, maps};
 use crate::profile;
 use crate::python::Interpreter;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, Traced};
 
 /// A program just executed is watched this long for an interpreter.
 const UNDECIDED_FOR: Duration = Duration::from_secs(5);
@@ -37,8 +38,10 @@ pub struct Tree {
     programs: HashMap<FileState, Points>,
     /// `process_flags` of every member.
     flags: u32,
-    /// Whether allocations are probed.
-    heap: bool,
+    /// Which probes the processes get.
+    probes: Probes,
+    /// What the user was not told yet.
+    told: Vec<String>,
     next_slot: u32,
     /// Forked processes whose pages have not been looked at yet.
     new: VecDeque<u32>,
@@ -89,11 +92,22 @@ enum State {
 }
 
 impl Tree {
-    /// No process yet. `flags` are those of every process: native frames, following, page faults; `heap`, whether
-    /// allocations are probed.
-    pub fn new(flags: u32, heap: bool) -> Self {
+    /// No process yet. `flags` are those of every process: native frames, following, page faults.
+    pub fn new(flags: u32, probes: Probes) -> Self {
         let (members, programs, new) = (HashMap::new(), HashMap::new(), VecDeque::new());
-        Self { members, programs, flags, heap, next_slot: 0, new }
+        Self { members, programs, flags, probes, told: Vec::new(), next_slot: 0, new }
+    }
+
+    /// What the user is to be told now, a sentence each.
+    pub fn take_told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Whether the pages of a process are all that is known of it, and nothing holds it until they are looked at when it
+    /// ends.
+    pub fn ends_unheld(&self) -> bool {
+        let unprobed = |member: &Member| matches!(&member.state, State::Probed { points, .. } if points.is_empty());
+        self.flags & process_flags::RESIDENT != 0 && self.members.values().any(unprobed)
     }
 
     /// Attaches to a process that was found or launched; `hold` are flags of this one alone.
@@ -252,27 +266,53 @@ impl Tree {
         hold: u32,
         ahead: Option<&Points>,
     ) -> Result<Points, KernelError> {
-        if !self.heap {
-            // These are rare: code objects that die, the program's beginning and end.
-            python.plan.points.retain(|point| !point.function.allocates());
-        }
+        python.plan.points.retain(|point| self.probes.want(point.function, &python.config.layout));
         if self.flags & process_flags::NATIVE != 0 {
             recorder.refresh_native(kernel)?;
         }
         let config = ProcessConfig { slot, flags: self.flags | hold, ..python.config };
-        let points: Points = python.plan.points.into();
+        let mut points: Points = python.plan.points.into();
         kernel.follow(slot, &points);
         kernel.trace_process(pid, &config)?;
-        if ahead.is_none_or(|ahead| **ahead != *points) {
+        let mut refused = python.refused.map_or(Ok(()), |reason| Err(KernelError::NoProbes { pid, reason }));
+        if refused.is_ok() && ahead.is_none_or(|ahead| **ahead != *points) {
             if ahead.is_some() {
                 kernel.detach_for_others(slot);
             }
-            kernel.attach(slot, pid, &points)?;
+            refused = kernel.attach(slot, pid, &points);
+        }
+        if let Err(error) = refused {
+            self.go_without(error, pid, recorder.process_mut(slot))?;
+            points = Points::default();
+            kernel.follow(slot, &points);
+        } else if points.is_empty()
+            && let Some(process) = recorder.process_mut(slot)
+        {
+            process.info.without_probes = Some(self.probes.why_none().to_owned());
         }
         if let Some(program) = program_of(pid) {
             self.programs.insert(program, points.clone());
         }
         Ok(points)
+    }
+
+    /// No probe can be set in a process: that ends nothing as long as there is a ledger that needs none.
+    fn go_without(&mut self, error: KernelError, pid: Pid, process: Option<&mut Traced>) -> Result<(), KernelError> {
+        let has_gone = !fs::exists(format!("/proc/{pid}")).unwrap_or(true);
+        if !error.is_of_probes() || has_gone || self.probes == (Probes::Heap { alone: true }) {
+            return Err(error);
+        }
+        let reason = match error {
+            KernelError::NoProbes { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        if matches!(self.probes, Probes::Heap { .. }) {
+            self.told.push(probes::sentence(pid, &reason));
+        }
+        if let Some(process) = process {
+            process.info.without_probes = Some(reason);
+        }
+        Ok(())
     }
 
     /// After the kernel side records its faults: a page that comes in between is in both, and counts to who touched it.
@@ -329,7 +369,9 @@ impl Tree {
         });
         let Some(Followed { probed, at_ns }) = followed else { return };
         if let Some(process) = recorder.process_mut(slot).filter(|_| probed) {
-            process.probed_after(at_ns.saturating_sub(*forked_ns) / 1000);
+            // The kernel side has known it from its first instruction on: without probes there is nothing to wait for.
+            let unprobed_ns = if points.is_empty() { 0 } else { at_ns.saturating_sub(*forked_ns) };
+            process.probed_after(unprobed_ns / 1000);
         }
         // One that has ended has none, but what it forked has: a daemon's middle process ends at once.
         member.state = State::Probed { points: points.clone(), settling: None };
@@ -453,7 +495,7 @@ impl Tree {
 
 /// A look at the files costs more than one at the maps: it is taken when there is a new file, and now and then, since
 /// the loader changes what it has mapped.
-fn is_worth_a_look(pid: Pid, looked: &mut Option<(Instant, usize)>) -> bool {
+pub(super) fn is_worth_a_look(pid: Pid, looked: &mut Option<(Instant, usize)>) -> bool {
     const NOW_AND_THEN: Duration = Duration::from_millis(40);
     let Ok(regions) = maps::read(pid) else { return false };
     let files = executable_files(&regions).len();

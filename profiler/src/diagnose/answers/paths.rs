@@ -39,7 +39,9 @@ pub fn answer(facts: &Facts<'_>, diagnosis: &Diagnosis) -> Vec<String> {
 fn survivors(facts: &Facts<'_>) -> Vec<String> {
     let paths = &facts.surviving;
     if facts.profile.trace.without_heap {
-        return vec!["the heap was not probed: only pages are known".to_owned()];
+        let refused = facts.profile.processes.iter().find_map(|process| process.without_probes.as_deref());
+        let why = refused.map_or_else(String::new, |reason| format!(" ({reason})"));
+        return vec![format!("the heap was not probed{why}: only pages are known")];
     }
     if paths.total == 0 {
         return vec!["nothing that was allocated during the watch survives it".to_owned()];

@@ -25,7 +25,7 @@ pub(super) fn residency(at_ms: u64, rss: u64, lines: Lines<'_>) -> Residency {
         free: free.map(|free| free * MIB),
         shared: shared * MIB,
     };
-    Residency { at_ms, rss, swapped: 0, lines: lines.iter().map(line).collect() }
+    Residency { at_ms, rss, swapped: 0, given_back: 0, lines: lines.iter().map(line).collect() }
 }
 
 /// What was resident in the shop's one process before and after.
@@ -157,7 +157,7 @@ pub(super) fn hostile(profile: &mut Profile) {
     }
     let line = |kind| ResidencyLine { kind, space: u64::MAX, free: Some(u64::MAX), shared: u64::MAX };
     let lines = kinds.map(line).to_vec();
-    let found = Residency { at_ms: u64::MAX, rss: u64::MAX, swapped: u64::MAX, lines };
+    let found = Residency { at_ms: u64::MAX, rss: u64::MAX, swapped: u64::MAX, given_back: u64::MAX, lines };
     let process = &mut profile.processes[0];
     process.residency_start = Some(Residency { rss: 0, ..found.clone() });
     process.residency_end = Some(found);

@@ -39,7 +39,9 @@ fn write_rss(page: &mut Page, profile: &Profile, tree: &Tree) {
 fn write_heap(page: &mut Page, profile: &Profile, tree: &Tree) {
     let (all, heap) = (profile.heap_totals(), profile.heap_totals_of(|process| tree.counts(process)));
     if profile.trace.without_heap {
-        line(page, "heap", "not kept", "allocations were not probed (--ledger)");
+        let asked = profile.processes.iter().all(|process| process.without_probes.is_none());
+        let why = if asked { "allocations were not probed (--ledger)" } else { "no probe in the process: see below" };
+        line(page, "heap", "not kept", why);
         return;
     }
     if all == HeapTotals::default() {

@@ -2,6 +2,7 @@
 
 mod allocators;
 mod growth;
+mod inherited;
 mod objects;
 mod paths;
 mod payloads;
@@ -11,6 +12,7 @@ mod resident;
 pub(super) mod sentences;
 mod sides;
 mod tree;
+mod without_probes;
 
 pub(super) use resident::{name as part_name, unshared_by_cause};
 pub(super) use tree::state;

@@ -13,6 +13,9 @@ const MOST_PLACES: usize = 8;
 const INDENT: usize = 6;
 
 pub(super) fn write(page: &mut Page, profile: &Profile, names: &Names<'_>, top: usize) {
+    if profile.trace.without_heap {
+        return;
+    }
     page.heading("Payload-handling code (the biggest single blocks and bursts)");
     let places = payloads(profile);
     if places.is_empty() {

@@ -73,10 +73,11 @@ pub(super) fn write_trace(page: &mut Page, trace: &Trace) {
     let start = Duration::from_secs((trace.started_unix_ms / 1000).min(LAST_SECOND));
     let start = humantime::format_rfc3339_seconds(UNIX_EPOCH + start).to_string();
     let start = start.replace('T', " ").replace('Z', " UTC");
-    let way = if trace.launched {
-        "launched by pyalloc: every allocation from the first on is counted"
-    } else {
-        "attached to a running process: what it allocated before is not counted"
+    let way = match (trace.launched, trace.without_heap) {
+        (true, false) => "launched by pyalloc: every allocation from the first on is counted",
+        (true, true) => "launched by pyalloc",
+        (false, false) => "attached to a running process: what it allocated before is not counted",
+        (false, true) => "attached to a running process",
     };
     page.fact("start", &format!("{start}; {way}"));
     let native = if trace.native { ", with native frames" } else { "" };

@@ -1,5 +1,6 @@
 //! How good the trace is: what was lost or is unknown, and what it cost.
 
+use super::without_probes;
 use crate::profile::quality::{Count, CountClass, Quality};
 use crate::profile::{End, Process, Profile};
 use crate::render::page::{Page, words};
@@ -11,6 +12,7 @@ pub(super) fn write(page: &mut Page, profile: &Profile) {
     page.heading("Quality of this trace");
     write_seen(page, quality);
     write_losses(page, quality);
+    without_probes::write(page, profile);
     write_gaps(page, profile);
     write_old_readings(page, profile);
     let killed = |process: &Process| matches!(process.end, End::Killed(_));
@@ -80,7 +82,8 @@ fn write_old_readings(page: &mut Page, profile: &Profile) {
 
 /// How long the processes that came during the trace ran without probes.
 fn write_gaps(page: &mut Page, profile: &Profile) {
-    let came = || profile.processes.iter().filter(|process| process.seen_at_ms > 0 || process.unprobed_us > 0);
+    let probed = profile.processes.iter().filter(|process| process.without_probes.is_none());
+    let came = || probed.clone().filter(|process| process.seen_at_ms > 0 || process.unprobed_us > 0);
     let all = came().count() as u64;
     let mut gaps: Vec<u64> = came().map(|process| process.unprobed_us).filter(|gap| *gap > 0).collect();
     gaps.sort_unstable();
@@ -110,6 +113,7 @@ fn write_cost(page: &mut Page, profile: &Profile) {
     let of_trace = share(quality.own_cpu_ms, profile.trace.duration_ms);
     page.fact("cost: pyalloc", &format!("{} of CPU time, {of_trace} of one CPU", time_ms(quality.own_cpu_ms)));
     let hit = match quality.hit_cost_ns {
+        _ if without_probes::everywhere(profile) => "no probe, page faults only".to_owned(),
         0 => "the cost of a probe hit could not be measured".to_owned(),
         ns => format!("estimated at {} ns a probe hit, measured on this machine", count(ns)),
     };
@@ -130,5 +134,9 @@ fn write_cost(page: &mut Page, profile: &Profile) {
     }
     let links = if quality.links.is_empty() { "unknown links" } else { &quality.links };
     let time = if quality.attach_ms == 0 { "less than 1 ms".to_owned() } else { time_ms(quality.attach_ms) };
-    page.fact("attached", &format!("in {time}, by {}", sanitize::name(links, 80)));
+    let way = match without_probes::everywhere(profile) {
+        true => "without a probe in the process".to_owned(),
+        false => format!("by {}", sanitize::name(links, 80)),
+    };
+    page.fact("attached", &format!("in {time}, {way}"));
 }

@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::allocators;
+use super::{allocators, inherited};
 use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::{EstimateOf, FrameId, Profile, UnsharedCause};
 use crate::render::page::Page;
 use crate::render::path::Names;
-use crate::render::units::{bytes, count, counted, share};
+use crate::render::units::{bytes, count, counted, share, time_ms};
 use crate::render::{Options, estimate};
 
 const NAME_COLUMNS: usize = 36;
@@ -17,6 +17,9 @@ const NAME_COLUMNS: usize = 36;
 const MOST_UNSHARING: usize = 3;
 /// From this share of what was copied on, what the garbage collector copied is worth advice, in percent.
 const WORTH_FREEZING: u64 = 10;
+
+/// A last look that was this long before a process's end is told, ms.
+const OLD_MS: u64 = 100;
 
 pub(super) fn write(page: &mut Page, profile: &Profile, names: &Names<'_>, options: &Options) {
     let Some(sum) = Reconciliation::of_counted(profile) else { return };
@@ -90,6 +93,12 @@ pub(super) fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
     if sum.swapped > 0 {
         page.sentence(&format!("{} is in swap, and in none of these lines.", bytes(sum.swapped)));
     }
+    if sum.given_back > 0 {
+        page.sentence(&format!(
+            "{} of the RSS at the end was given back by the program (MADV_FREE): the kernel takes it when it needs memory.",
+            bytes(sum.given_back)
+        ));
+    }
     if sum.hugetlb > 0 {
         page.sentence(&format!(
             "{} of huge pages (hugetlbfs) is in memory too: RSS does not count it.",
@@ -97,6 +106,12 @@ pub(super) fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
         ));
     }
     sampled(page, profile);
+    let ended = profile.processes.iter().filter_map(|process| {
+        Some(process.ended_at_ms?.saturating_sub(process.residency_end.as_ref()?.at_ms)).filter(|age| *age >= OLD_MS)
+    });
+    if let Some(oldest) = ended.max() {
+        page.sentence(&format!("Of processes that ended, pages were last looked at up to {} before.", time_ms(oldest)));
+    }
     let unlooked = profile.processes.iter().filter(|process| process.residency_end.is_none()).count() as u64;
     if unlooked > 0 {
         page.sentence(&format!(
@@ -127,6 +142,7 @@ fn unshared(page: &mut Page, profile: &Profile, names: &Names<'_>) {
     if total == 0 {
         return;
     }
+    inherited::write(page, profile);
     page.sentence(&format!(
         "{} shared since a fork was copied, because a process wrote to it: {}. The code that wrote:",
         bytes(total),

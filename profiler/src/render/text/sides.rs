@@ -28,7 +28,8 @@ pub(super) fn in_words(sides: &Sides, profile: &Profile, names: &Names<'_>, grou
         parts.push(format!("{by} {}", named.join(" and ")));
     }
     for (kind, sum) in sides.nobody.iter().filter(|(_, sum)| worth(**sum)) {
-        parts.push(format!("{} {}", bytes(*sum), nobody(*kind)));
+        let what = if profile.trace.without_heap { without_heap(*kind) } else { None };
+        parts.push(format!("{} {}", bytes(*sum), what.unwrap_or_else(|| nobody(*kind))));
     }
     parts.join("; ")
 }
@@ -37,6 +38,15 @@ fn same_line(profile: &Profile, a: Option<FrameId>, b: Option<FrameId>) -> bool 
     let key =
         |id: Option<FrameId>| id.and_then(|id| profile.frame(id)).map(|frame| (frame.file, frame.function, frame.line));
     key(a).is_some() && key(a) == key(b)
+}
+
+/// As [`nobody`], where no block and no pool is known.
+fn without_heap(kind: ResidentKind) -> Option<&'static str> {
+    match kind {
+        ResidentKind::CHeap => Some("of malloc (who allocated it: no heap ledger was kept)"),
+        ResidentKind::Objects => Some("of small objects (who made them: no heap ledger was kept)"),
+        _ => None,
+    }
 }
 
 /// What bytes are that belong to no live block, pool or mapping made during the trace.
