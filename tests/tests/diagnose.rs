@@ -14,7 +14,7 @@ const PROGRAMS: [&str; 4] = ["retained_listeners", "queue_deque", "steady_churn"
 fn diagnosed(name: &str) -> Scored {
     let entry = workloads::entry(name).unwrap();
     let seconds = entry.label.seconds;
-    let told: Told = start::start(&entry).and_then(|started| run::diagnose(&started, seconds)).unwrap();
+    let told: Told = start::start(&entry).and_then(|started| run::diagnose(&started, seconds, None)).unwrap();
     Scored { name: entry.name, label: entry.label, told: Ok(told) }
 }
 

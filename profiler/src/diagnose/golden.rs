@@ -36,6 +36,26 @@ fn programs_in_trouble() {
     check("payload_csv_import", Pattern::PayloadOrTrafficPressure);
     check("background_metrics", Pattern::BackgroundStateWhileIdle);
     check("retained_listeners", Pattern::RetainedReferences);
+    check("payload_json_bodies", Pattern::PayloadOrTrafficPressure);
+    check("workers_gunicorn_tables", Pattern::ProcessModelMultiplication);
+    check("mixed_cache_and_held", Pattern::Mixed);
+}
+
+/// It was watched until the middle of a burst: what lives for a moment is lost by nobody.
+#[test]
+fn what_is_there_at_the_end_only_is_no_leak() {
+    check("held_batches", Pattern::PayloadOrTrafficPressure);
+    let found = diagnose(&recorded("held_batches")).findings;
+    assert!(found.iter().all(|finding| finding.pattern != Pattern::NativeLeak), "{found:?}");
+}
+
+/// The first three lines name every part of a mixture, and the container that each worker has a copy of.
+#[test]
+fn the_first_lines_name_the_culprits() {
+    let opening = |name: &str| said(name).lines().take(3).collect::<String>();
+    assert!(opening("mixed_cache_and_held").contains("__main__.PROFILES"));
+    assert!(opening("workers_gunicorn_tables").contains("workers_gunicorn_tables.TABLE (dict)"));
+    assert!(opening("payload_json_bodies").contains("local documents of __main__.order"));
 }
 
 #[test]
@@ -50,7 +70,16 @@ fn healthy_programs() {
 
 #[test]
 fn parts_add_up_to_the_growth() {
-    for name in ["held_fragmented", "workers_added", "background_metrics", "level_pool", "steady_churn"] {
+    for name in [
+        "held_fragmented",
+        "workers_added",
+        "background_metrics",
+        "level_pool",
+        "steady_churn",
+        "payload_json_bodies",
+        "workers_gunicorn_tables",
+        "mixed_cache_and_held",
+    ] {
         let diagnosis = diagnose(&recorded(name));
         let sum: i64 = diagnosis.parts.iter().map(|part| part.bytes).sum();
         assert_eq!(sum, diagnosis.growth, "{name}: {:?}", diagnosis.parts);

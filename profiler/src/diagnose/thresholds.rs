@@ -55,6 +55,16 @@ pub const BURST_LEAST: u64 = 8 * MIB;
 pub const BURST_SHARE: f64 = 0.5;
 /// One burst that is given back is no pattern; so many are.
 pub const BURSTS: u64 = 3;
+/// A request's line and headers are no payload: what each burst receives is put against it from this many bytes on.
+pub const PAYLOAD_LEAST: u64 = 4096;
+/// What is live belongs to work under way if calls under way hold at least this share of it ...
+pub const IN_FLIGHT_SHARE: f64 = 0.4;
+/// ... and as much as this many times of it has come and gone.
+pub const TURNOVER: f64 = 2.0;
+/// What a third of the growth is not in the lows of the last third of an even growth.
+pub const FLOOR_TO_ALL: f64 = 1.5;
+/// A finding of less than this share of the growth is not worth a word.
+pub const LEAST_PART: f64 = 0.05;
 /// Pages copied on write are worth a finding from this many bytes on.
 pub const COPIED_LEAST: u64 = 16 * MIB;
 

@@ -3,9 +3,10 @@
 use super::facts::Facts;
 use super::facts::process::Trend;
 use super::rules::{self, levels_off, no_growth, not_enough};
-use super::thresholds::{LEAST_GROWTH, MOST, PART};
+use super::thresholds::{LEAST_GROWTH, LEAST_PART, MOST, PART};
 use super::words::{change, list, whole};
 use crate::profile::verdict::{Confidence, Diagnosis, Finding, Part, Pattern};
+use crate::render::units::bytes;
 
 /// The verdict.
 pub fn of(facts: &Facts<'_>) -> Diagnosis {
@@ -48,8 +49,10 @@ fn growing(facts: &Facts<'_>) -> Diagnosis {
             findings.push(finding);
         }
     }
+    let in_flight = findings.iter().any(|finding| finding.pattern == Pattern::PayloadOrTrafficPressure);
     let mut beside = Vec::new();
-    for finding in others(facts) {
+    let again = |finding: &Finding| in_flight && finding.pattern == Pattern::PayloadOrTrafficPressure;
+    for finding in others(facts).into_iter().filter(|finding| !again(finding)) {
         match of_growth(facts, &finding) {
             Some(bytes) => findings.push(Finding { bytes, ..finding }),
             None => beside.push(finding),
@@ -58,6 +61,7 @@ fn growing(facts: &Facts<'_>) -> Diagnosis {
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.bytes));
     let explained = findings.iter().fold(0u64, |sum, finding| sum.saturating_add(finding.bytes));
     let share = |finding: &Finding| finding.bytes as f64 / explained.max(1) as f64;
+    findings.retain(|finding| share(finding) >= LEAST_PART);
     let parts = parts(facts, &findings);
     let mixed = findings.first().is_some_and(|first| share(first) < MOST);
     let headline = if mixed { mixture(facts, &findings, share) } else { String::new() };
@@ -109,15 +113,22 @@ fn mixture(facts: &Facts<'_>, findings: &[Finding], share: impl Fn(&Finding) -> 
     }
     let told: Vec<String> = worth
         .iter()
-        .map(|finding| format!("{} {}", crate::render::units::bytes(finding.bytes), finding.pattern.words()))
+        .map(|finding| format!("{} {}{}", bytes(finding.bytes), finding.pattern.words(), at(finding)))
         .collect();
     format!(
-        "{} grew by {}, for more than one reason: {}. First: {}",
+        "{} grew by {}, for more than one reason: {}",
         facts.names_of(&facts.growing()),
-        crate::render::units::bytes(facts.growth.total.max(0).unsigned_abs()),
-        list(&told),
-        worth[0].sentence
+        bytes(facts.growth.total.max(0).unsigned_abs()),
+        list(&told)
     )
+}
+
+/// Who is at fault, in a few words.
+fn at(finding: &Finding) -> String {
+    let culprit = &finding.culprit;
+    let is_named = !culprit.holder.is_empty() && finding.pattern != Pattern::NativeLeak;
+    let name = if is_named || culprit.code.is_empty() { &culprit.holder } else { &culprit.code };
+    if name.is_empty() { String::new() } else { format!(" ({name})") }
 }
 
 /// It grows, and no rule says why.
@@ -147,18 +158,35 @@ fn levelled(facts: &Facts<'_>) -> Diagnosis {
     let is_most = findings.first().is_some_and(|first| first.bytes as f64 >= grown * 0.5);
     let level = levels_off::judge(facts);
     if is_most {
-        findings.extend(level)
+        // Beside trouble that is most of it, it is no verdict of its own.
+        let told = level.into_iter().map(|level| level.sentence);
+        findings.iter_mut().take(1).for_each(|first| first.evidence.extend(told.clone()));
     } else {
         findings.splice(0..0, level);
     }
-    let parts = parts(facts, &findings[..findings.len().min(1)]);
+    let explains = findings.iter().take(1).filter_map(|finding| {
+        let bytes = match finding.pattern {
+            Pattern::LevelsOff => Some(finding.bytes),
+            // Of what is handled right now, the growth is live.
+            Pattern::PayloadOrTrafficPressure => {
+                of_growth(facts, finding).or(Some(finding.bytes.min(facts.grown_live())))
+            }
+            _ => of_growth(facts, finding),
+        };
+        Some(Finding { pattern: finding.pattern, bytes: bytes?, ..Finding::default() })
+    });
+    let parts = parts(facts, &explains.collect::<Vec<_>>());
     Diagnosis { findings, parts, ..Diagnosis::default() }
 }
 
 /// It does not grow: it may be large all the same.
 fn still(facts: &Facts<'_>) -> Diagnosis {
     let mut findings = others(facts);
-    findings.extend(no_growth::judge(facts));
+    match (findings.first_mut(), no_growth::judge(facts)) {
+        (Some(first), Some(none)) => first.evidence.push(none.sentence),
+        (None, none) => findings.extend(none),
+        (Some(_), None) => {}
+    }
     Diagnosis { parts: parts(facts, &[]), findings, ..Diagnosis::default() }
 }
 
@@ -177,7 +205,8 @@ fn parts(facts: &Facts<'_>, findings: &[Finding]) -> Vec<Part> {
     let of = |pattern: Pattern| -> i64 {
         findings.iter().filter(|finding| finding.pattern == pattern).map(|finding| signed(finding.bytes)).sum()
     };
-    let held = of(Pattern::HeldByAllocator) + of(Pattern::PayloadOrTrafficPressure);
+    let payload = of(Pattern::PayloadOrTrafficPressure).min(growth.held.max(0));
+    let held = of(Pattern::HeldByAllocator) + payload;
     let new = of(Pattern::ProcessModelMultiplication);
     let live: i64 = parts.iter().map(|part| part.bytes).sum::<i64>() - held - new;
     let rest = [

@@ -137,6 +137,13 @@ fn element_type(heap: &Heap<'_>, object: u32, length: u64) -> String {
     let mut seen = 0_u64;
     let mut counts: HashMap<u32, u64> = HashMap::new();
     let of = heap.kind(object);
+    // What a list refers to may have been read after the list itself, see `View::items_now`.
+    if of.shape == Shape::List {
+        for &element in heap.targets(object).iter().step_by(step as usize) {
+            *counts.entry(heap.objects[element as usize].kind).or_default() += 1;
+        }
+        return commonest(heap, &counts);
+    }
     heap.view().each(heap.address(object), of, &mut |reference| {
         let is_element = match reference.slot {
             Slot::Value(_) | Slot::Item => true,
@@ -152,6 +159,10 @@ fn element_type(heap: &Heap<'_>, object: u32, length: u64) -> String {
             seen += 1;
         }
     });
+    commonest(heap, &counts)
+}
+
+fn commonest(heap: &Heap<'_>, counts: &HashMap<u32, u64>) -> String {
     let name = |kind: u32| heap.kinds.list[kind as usize].name.as_str();
     let most = counts.iter().max_by_key(|(kind, count)| (**count, name(**kind)));
     most.map(|(kind, _)| name(*kind).to_owned()).unwrap_or_default()

@@ -55,11 +55,6 @@ impl<'a> Copy<'a> {
         Self { memory, spans, last, budget, began: Instant::now(), read, spent }
     }
 
-    /// What could be copied.
-    pub fn spans(&self) -> &[Span] {
-        &self.spans
-    }
-
     /// Bytes copied so far.
     pub fn bytes_read(&self) -> u64 {
         self.read.get()
@@ -87,6 +82,25 @@ impl<'a> Copy<'a> {
     /// Whether an address lies in memory that may hold objects.
     pub fn is_writable(&self, address: u64) -> bool {
         self.span(address).is_some_and(|span| span.writable)
+    }
+
+    /// Whether so many bytes from an address on lie in one mapping.
+    pub fn holds(&self, address: u64, bytes: u64) -> bool {
+        self.span(address).is_some_and(|span| bytes <= span.end - address)
+    }
+
+    /// The words at an address as they are now, not as they were copied; counted like a copy.
+    pub fn words_now(&self, address: u64, count: u64) -> Option<Vec<u64>> {
+        let length = count.checked_mul(8)?;
+        let read = self.read.get().checked_add(length)?;
+        if read > self.budget.bytes {
+            self.spent.set(true);
+            return None;
+        }
+        self.read.set(read);
+        let mut bytes = vec![0; usize::try_from(length).ok()?];
+        self.memory.read(address, &mut bytes).ok()?;
+        Some(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
 
     /// The little-endian u64 at an address that is a multiple of 8.
@@ -175,7 +189,7 @@ impl<'a> Copy<'a> {
 }
 
 /// Whether a region is memory, and not a device or the kernel's own page.
-fn is_memory(region: &Region) -> bool {
+pub fn is_memory(region: &Region) -> bool {
     let strange = match &region.name {
         RegionName::Special(name) => name.starts_with("[v"),
         RegionName::File { path, .. } => path.starts_with("/dev") && !path.starts_with("/dev/shm"),
@@ -249,6 +263,15 @@ mod tests {
         copy.read(0x2_fff8, &mut across).unwrap();
         assert_eq!(across[..8], 0x2_fff8_u64.to_le_bytes());
         assert_eq!(across[8..], 0x3_0000_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn words_of_now_are_counted_and_bounded() {
+        let copy = Copy::new(&Addresses, &[region(0x1_0000, 0x5_0000, true)], budget(64));
+        assert_eq!(copy.words_now(0x4_0000, 3), Some(vec![0x4_0000, 0x4_0008, 0x4_0010]));
+        assert_eq!((copy.words_now(0x5_0000, 1), copy.bytes_read()), (None, 32));
+        assert!(copy.words_now(0x4_0000, 5).is_none() && copy.is_spent());
+        assert!(copy.holds(0x4_0000, 0x1_0000) && !copy.holds(0x4_0000, 0x1_0001) && !copy.holds(0, 1));
     }
 
     #[test]

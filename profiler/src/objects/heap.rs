@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::address::AddressMap;
 use super::copy::Copy;
-use super::kinds::{Kind, Kinds, Layouts};
-use super::references::View;
+use super::kinds::{Kind, Kinds, Layouts, Shape};
+use super::references::{Reference, Slot, View};
 use crate::python::object_layout as at;
 
 /// No object has as many references: a count above is none.
@@ -136,7 +136,14 @@ impl<'a> Heap<'a> {
             self.partial = true;
             return None;
         }
-        let space = self.view().space(address, self.kinds.list.get(kind as usize)?)?;
+        let of = self.kinds.list.get(kind as usize)?;
+        let space = self.view().space(address, of)?;
+        // One that goes on behind the end of its memory is a word that looks like an object.
+        let inside = space.saturating_sub(of.before(self.layouts.objects) + at::ALIGNED);
+        if matches!(of.shape, Shape::Tuple | Shape::Bytes | Shape::Int) && !self.copy.holds(address, inside) {
+            self.discarded += 1;
+            return None;
+        }
         let index = self.objects.len() as u32;
         self.objects.push(Object { address, kind, space });
         self.index.insert(address, index);
@@ -178,11 +185,20 @@ impl<'a> Heap<'a> {
         found.clear();
         let Object { address, kind, .. } = self.objects[object as usize];
         let Some(kind) = self.kinds.list.get(kind as usize) else { return };
-        let whole = self.view().each(address, kind, &mut |reference| {
+        let view = self.view();
+        let items = if kind.shape == Shape::List { view.items_now(address) } else { None };
+        let mut push = |reference: Reference| {
             if reference.target >= 4096 && reference.target.is_multiple_of(8) {
                 found.push((reference.target, reference.exact));
             }
-        });
+        };
+        let whole = match items {
+            Some(items) => {
+                items.into_iter().for_each(|target| push(Reference { slot: Slot::Item, target, exact: true }));
+                view.fields(address, kind, &mut push)
+            }
+            None => view.each(address, kind, &mut push),
+        };
         if whole.is_none() && !self.copy.is_spent() {
             self.discarded += 1;
         }

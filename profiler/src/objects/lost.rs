@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 
 use super::address::AddressMap;
-use super::copy::Copy;
+use super::copy::is_memory;
 use super::heap::Heap;
 use super::owner::{Names, Owner};
 use crate::process::bounded::{Bounded, Budget};
+use crate::process::maps::Region;
 use crate::process::memory::Memory;
 use crate::profile::objects::Holder;
 use crate::python::object_layout as at;
@@ -48,10 +49,12 @@ impl Verdicts {
     }
 }
 
-/// Looks at these objects again, and gives the bytes that were read for it.
+/// Looks at these objects again, and gives the bytes that were read for it. `regions` are of now: what refers to an object
+/// that has just come is often in memory that has just come.
 pub fn verdicts<M: Memory>(
     heap: &Heap<'_>,
     memory: &M,
+    regions: &[Region],
     objects: impl Iterator<Item = u32>,
     pools: &[(std::ops::Range<u64>, u64)],
     budget: Budget,
@@ -61,7 +64,7 @@ pub fn verdicts<M: Memory>(
         return (Verdicts::default(), 0);
     }
     let bounded = Bounded::new(memory, budget);
-    let Some(places) = places(heap.copy, &bounded, &wanted) else { return (Verdicts::default(), bounded.bytes_read()) };
+    let Some(places) = places(regions, &bounded, &wanted) else { return (Verdicts::default(), bounded.bytes_read()) };
     let verdict = |(&address, &object): (&u64, &u32)| {
         let kind = heap.kind(object).address;
         let live = bounded.u64(address).is_ok_and(|count| count != 0)
@@ -79,14 +82,14 @@ pub fn verdicts<M: Memory>(
 
 /// Where the wanted addresses stand in memory; `None` if not all of it could be read.
 fn places<M: Memory>(
-    copy: &Copy<'_>,
+    regions: &[Region],
     memory: &Bounded<'_, M>,
     wanted: &AddressMap<u32>,
 ) -> Option<AddressMap<Vec<u64>>> {
     let (low, high) = (*wanted.keys().min()?, *wanted.keys().max()?);
     let mut places: AddressMap<Vec<u64>> = AddressMap::default();
     let mut buffer = vec![0; PIECE as usize];
-    for span in copy.spans().iter().filter(|span| span.writable) {
+    for span in regions.iter().filter(|region| region.permissions.write && is_memory(region)) {
         for start in (span.start..span.end).step_by(PIECE as usize) {
             let length = PIECE.min(span.end - start) as usize;
             let piece = buffer.get_mut(..length)?;

@@ -93,8 +93,15 @@ impl Reader {
         Self { layouts, pools, pool_size: python.layout.pool_size, runtime, before: None }
     }
 
-    /// Makes a look; `regions` are of this moment. Which process it is and when it was is for the caller to fill in.
-    pub fn look(&mut self, memory: &impl Memory, regions: &[Region], options: &Options) -> ObjectLook {
+    /// Makes a look; `regions` are of this moment, and `again` reads them once more. Which process it is and when it was is
+    /// for the caller to fill in.
+    pub fn look(
+        &mut self,
+        memory: &impl Memory,
+        regions: &[Region],
+        again: impl FnOnce() -> Vec<Region>,
+        options: &Options,
+    ) -> ObjectLook {
         let layouts = match &self.layouts {
             Ok(layouts) => *layouts,
             Err(reason) => return ObjectLook { not_available: Some(reason.clone()), ..ObjectLook::default() },
@@ -125,7 +132,7 @@ impl Reader {
         let (verdicts, read_again) = if partial {
             (Verdicts::default(), 0)
         } else {
-            lost::verdicts(&heap, memory, alone.into_iter(), &arenas, options.budget)
+            lost::verdicts(&heap, memory, &again(), alone.into_iter(), &arenas, options.budget)
         };
         if self.before.is_none() && !partial {
             let mut all: Vec<u64> = heap.objects.iter().map(|object| object.address).collect();

@@ -7,6 +7,10 @@ use crate::python::object_layout::{self as at, Attributes, kind};
 
 /// Items of one object that are followed.
 const MOST_ITEMS: u64 = 1 << 28;
+/// A list with as many items is read again in the moment in which it is followed.
+const LONG_LIST: u64 = 256;
+/// How often that is tried.
+const TRIES: usize = 3;
 /// Bytes of a module's state.
 const MOST_STATE: u64 = 64 << 10;
 /// Words of a frame.
@@ -100,7 +104,7 @@ impl View<'_> {
     }
 
     /// The references in the fields and attributes that its shape does not explain.
-    fn fields(&self, address: u64, of: &Kind, back: &mut dyn FnMut(Reference)) -> Option<()> {
+    pub fn fields(&self, address: u64, of: &Kind, back: &mut dyn FnMut(Reference)) -> Option<()> {
         let first = match of.shape {
             Shape::Leaf | Shape::Weakref => return Some(()),
             Shape::Dict => at::DICT_VALUES + 8,
@@ -183,6 +187,21 @@ impl View<'_> {
             }
         }
         Some(())
+    }
+
+    /// The items of a long list as they are now. One that grows moves its items at every eighth of its length, and what
+    /// was copied of it may be of two moments; `None` if it is short, or if it moves just now.
+    pub fn items_now(&self, address: u64) -> Option<Vec<u64>> {
+        let head = || self.copy.words_now(address.checked_add(at::LENGTH)?, 2);
+        let copied = self.word(address, at::LENGTH)?;
+        if !(LONG_LIST..=MOST_ITEMS).contains(&copied) {
+            return None;
+        }
+        (0..TRIES).find_map(|_| {
+            let [length, items] = head()?[..] else { return None };
+            let words = self.copy.words_now(items, length.min(MOST_ITEMS))?;
+            (head()? == [length, items]).then_some(words)
+        })
     }
 
     fn items(&self, start: u64, count: u64, back: &mut dyn FnMut(Reference)) -> Option<()> {
@@ -338,8 +357,8 @@ impl View<'_> {
             _ if of.item > 0 => own += self.length(address, of)?.checked_mul(of.item)?,
             _ => own += self.inline_bytes(address, of),
         }
-        let whole = (own.checked_add(of.before(layout))?).next_multiple_of(16);
-        let space = whole.checked_add(apart.next_multiple_of(16))?;
+        let whole = (own.checked_add(of.before(layout))?).next_multiple_of(at::ALIGNED);
+        let space = whole.checked_add(apart.next_multiple_of(at::ALIGNED))?;
         (space < 1 << 44).then_some(space)
     }
 

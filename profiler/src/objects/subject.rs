@@ -33,6 +33,8 @@ impl Subject {
     /// In a sentence: its mappings cannot be read.
     pub fn look(&mut self, options: &Options) -> Result<ObjectLook, String> {
         let regions = maps::read(self.pid).map_err(|error| error.to_string())?;
-        Ok(self.reader.look(&self.memory, &regions, options))
+        // If they cannot be read again it has ended, and its memory cannot either.
+        let again = || maps::read(self.pid).unwrap_or_default();
+        Ok(self.reader.look(&self.memory, &regions, again, options))
     }
 }

@@ -42,6 +42,18 @@ pub struct ObjectLook {
     pub focused: Vec<RetainerRow>,
 }
 
+impl ObjectLook {
+    /// The container of a later look as it was at this one: the one at its address; or, where one was made anew and took
+    /// its place, the only one of its owner.
+    pub fn same(&self, later: &ContainerRow) -> Option<&ContainerRow> {
+        let of_kind = || self.containers.iter().filter(|row| row.kind == later.kind);
+        of_kind().find(|row| row.address == later.address).or_else(|| {
+            let mut owned = of_kind().filter(|row| !later.owner.is_empty() && row.owner == later.owner);
+            owned.next().filter(|_| owned.next().is_none())
+        })
+    }
+}
+
 /// Objects of one type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TypeRow {
@@ -163,4 +175,30 @@ pub struct RetainerRow {
     pub objects: u64,
     /// Bytes of these: an estimate.
     pub space: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(address: u64, owner: &str, kind: ContainerKind) -> ContainerRow {
+        ContainerRow { address, owner: owner.to_owned(), kind, ..ContainerRow::default() }
+    }
+
+    #[test]
+    fn a_container_is_found_again_by_its_address_or_its_owner() {
+        use ContainerKind::{Dict, List};
+        let rows = [(8, "app.Client.out"), (16, "app.Client.out"), (24, "app.PAGES"), (32, "")];
+        let containers = rows.map(|(address, owner)| row(address, owner, Dict)).to_vec();
+        let first = ObjectLook { containers, ..ObjectLook::default() };
+        let check = |later: ContainerRow, found: Option<u64>| {
+            assert_eq!(first.same(&later).map(|row| row.address), found, "{later:?}");
+        };
+        // The second of several of one owner is not taken for the first.
+        check(row(16, "app.Client.out", Dict), Some(16));
+        check(row(40, "app.Client.out", Dict), None);
+        check(row(40, "app.PAGES", Dict), Some(24));
+        check(row(24, "app.PAGES", List), None);
+        check(row(40, "", Dict), None);
+    }
 }

@@ -165,6 +165,13 @@ pub struct Culprit {
     pub pids: Vec<u32>,
 }
 
+impl Culprit {
+    /// The program's own code that leads to the memory: what allocates, or what calls it.
+    pub fn own_code(&self) -> &str {
+        if self.called_from.is_empty() { &self.code } else { &self.called_from }
+    }
+}
+
 /// One of the five questions, answered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {

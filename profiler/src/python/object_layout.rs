@@ -13,6 +13,8 @@ pub const COUNT: u64 = 0;
 pub const TYPE: u64 = 8;
 /// See [`COUNT`].
 pub const LENGTH: u64 = 16;
+/// What the allocators round sizes up to, bytes.
+pub const ALIGNED: u64 = 16;
 /// Where the fields of an object without items begin.
 pub const FIELDS: u64 = 16;
 /// The collector's header before an object: the next and the previous one in its list, with flags in the low bits.

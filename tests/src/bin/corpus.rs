@@ -1,6 +1,6 @@
 //! What `cargo xtask corpus` runs: diagnoses the programs of the corpus, and writes the tables of `docs/corpus.md`.
 //!
-//!     corpus [--only NAME] [--repeat N] [--cases FOLDER]
+//!     corpus [--only NAME] [--repeat N] [--cases FOLDER] [--record FOLDER]
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,11 +23,13 @@ struct Options {
     repeat: u32,
     /// Cases instead of the corpus.
     cases: Option<PathBuf>,
+    /// Where the profiles are kept.
+    record: Option<PathBuf>,
 }
 
 impl Options {
     fn parse(words: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options = Self { only: None, repeat: 1, cases: None };
+        let mut options = Self { only: None, repeat: 1, cases: None, record: None };
         let mut words = words;
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} takes a value"));
@@ -35,7 +37,8 @@ impl Options {
                 "--only" => options.only = Some(value()?),
                 "--repeat" => options.repeat = value()?.parse().context("--repeat takes a number")?,
                 "--cases" => options.cases = Some(PathBuf::from(value()?)),
-                _ => bail!("corpus takes --only NAME, --repeat N and --cases FOLDER, not `{word}`"),
+                "--record" => options.record = Some(PathBuf::from(value()?)),
+                _ => bail!("corpus takes --only NAME, --repeat N, --cases FOLDER and --record FOLDER, not `{word}`"),
             }
         }
         Ok(options)
@@ -43,6 +46,16 @@ impl Options {
 
     fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+
+    /// Diagnoses one program that has started.
+    fn said(&self, name: &str, label: &Label, seconds: f64, started: Result<Started>) -> Scored {
+        let keep = self.record.as_ref().map(|folder| folder.join(format!("{}.pyalloc", name.replace(", ", "-"))));
+        let told = started.and_then(|started| run::diagnose(&started, seconds, keep.as_deref()));
+        let told = told.map_err(|error| format!("{error:#}"));
+        let scored = Scored { name: name.to_owned(), label: label.clone(), told };
+        print(&scored);
+        scored
     }
 }
 
@@ -69,7 +82,7 @@ fn diagnose_corpus(options: &Options) -> Result<Vec<Scored>> {
     for entry in workloads::all()?.into_iter().filter(|entry| options.wants(&entry.name)) {
         for _ in 0..options.repeat {
             let seconds = entry.label.seconds;
-            scored.push(said(&entry.name, &entry.label, seconds, start::start(&entry)));
+            scored.push(options.said(&entry.name, &entry.label, seconds, start::start(&entry)));
         }
     }
     Ok(scored)
@@ -80,9 +93,9 @@ fn diagnose_cases(options: &Options, cases: Vec<Case>) -> Vec<Scored> {
     let mut scored = Vec::new();
     for case in cases.iter().filter(|case| options.wants(&case.name)) {
         for _ in 0..options.repeat {
-            scored.push(said(&case.name, &case.label, case.label.seconds, case.start(false)));
+            scored.push(options.said(&case.name, &case.label, case.label.seconds, case.start(false)));
             let name = format!("{}, fixed", case.name);
-            scored.push(said(&name, &fixed(&case.label), case.label.seconds, case.start(true)));
+            scored.push(options.said(&name, &fixed(&case.label), case.label.seconds, case.start(true)));
         }
     }
     scored
@@ -96,13 +109,6 @@ fn fixed(label: &Label) -> Label {
         python: label.python.clone(),
         ..Label::default()
     }
-}
-
-fn said(name: &str, label: &Label, seconds: f64, started: Result<Started>) -> Scored {
-    let told = started.and_then(|started| run::diagnose(&started, seconds)).map_err(|error| format!("{error:#}"));
-    let scored = Scored { name: name.to_owned(), label: label.clone(), told };
-    print(&scored);
-    scored
 }
 
 fn print(scored: &Scored) {

@@ -1,5 +1,6 @@
 //! One diagnosis of one program.
 
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Instant;
 
@@ -41,13 +42,13 @@ impl Told {
     }
 }
 
-/// Watches a program for some seconds.
+/// Watches a program for some seconds; keeps the profile where it is asked for.
 ///
 /// # Errors
 /// pyalloc fails, or what it leaves has no diagnosis.
-pub fn diagnose(program: &Started, seconds: f64) -> Result<Told> {
+pub fn diagnose(program: &Started, seconds: f64, keep: Option<&Path>) -> Result<Told> {
     let folder = tempfile::tempdir().context("cannot make a folder")?;
-    let path = folder.path().join("diagnosis.pyalloc");
+    let path = keep.map_or_else(|| folder.path().join("diagnosis.pyalloc"), Path::to_path_buf);
     let began = Instant::now();
     let mut command = tracer::pyalloc()?;
     command.args(["diagnose", "--pid", &program.pid.to_string(), "--for", &format!("{}ms", (seconds * 1000.0) as u64)]);

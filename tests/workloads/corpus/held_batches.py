@@ -1,5 +1,7 @@
 """Batches under traffic: each request is parsed into a large tree that is dropped, and a few of its strings stay."""
 # corpus: pattern = "held_by_allocator"
+# Each request is a burst as well, and what is held is what bursts leave behind.
+# corpus: also = ["payload_or_traffic_pressure"]
 # corpus: culprit = ["work_on", "handle", "allocator", "arena", "glibc"]
 # corpus: seconds = 16
 

@@ -1,4 +1,4 @@
-"""The requests fill a dictionary, and a thread that has nothing to do with them keeps what it polls."""
+"""The requests fill a dictionary until they pause, and a thread that has nothing to do with them keeps what it polls."""
 # corpus: pattern = "mixed"
 # corpus: parts = ["unbounded_cache_or_queue", "background_state_while_idle"]
 # corpus: culprit = ["USERS", "SAMPLES", "user", "poll"]
@@ -22,4 +22,4 @@ def poll():
 
 
 kit.in_background(poll, name="poll")
-kit.serve(user, rate=150, size=3000)
+kit.serve(user, rate=150, size=3000, quiet_after=9)

@@ -1,16 +1,21 @@
 //! What a profile says, before anybody judges it: the layer that all rules share. Pure.
 
+pub mod copied;
 pub mod growth;
 pub mod objects;
 pub mod paths;
 pub mod process;
 pub mod series;
+pub mod whose;
 
 use growth::Growth;
-use objects::ObjectFacts;
+use objects::{GrowingContainer, ObjectFacts};
 use paths::Paths;
 use process::{ProcessFacts, Role, Trend};
+use whose::Whose;
 
+use super::thresholds::{FEWEST_READINGS, FLOOR_TO_ALL, MOST};
+use super::words::{list, percent, whole};
 use crate::profile::tree::Tree;
 use crate::profile::verdict::Culprit;
 use crate::profile::{Process, Profile};
@@ -82,15 +87,80 @@ impl<'p> Facts<'p> {
         growing
     }
 
-    /// Bytes of growth that are live: blocks and objects in use, and what is mapped outside of allocators.
+    /// What survives in one process.
+    pub fn paths_of(&self, process: u32) -> Paths {
+        Paths::surviving(self.profile, |index| index == process)
+    }
+
+    /// The code that allocates most, if so many bytes are most of what is live: else it may fill something else.
+    pub fn culprit_of(&self, part: u64) -> Culprit {
+        let is_most = part as f64 >= self.live() as f64 * MOST;
+        self.culprit.clone().filter(|_| is_most).unwrap_or_default()
+    }
+
+    /// The code that allocates what survives, in a line: of a mixture, where it is not known what fills what.
+    pub fn surviving_at(&self) -> Option<String> {
+        const MOST_LINES: usize = 3;
+        let lines = self.surviving.lines(self.profile, MOST_LINES).into_iter();
+        let told: Vec<String> = lines
+            .filter_map(|(frame, space)| {
+                let share = percent(space as f64 / self.surviving.total.max(1) as f64);
+                Some(format!("{} ({share})", self.names.code(self.profile.frame(frame)?)))
+            })
+            .collect();
+        (!told.is_empty()).then(|| format!("what survives is allocated at {}", list(&told)))
+    }
+
+    /// Whose a container is.
+    pub fn whose(&self, row: &GrowingContainer) -> Whose {
+        whose::of(self.profile, &self.names, &row.now.owner)
+    }
+
+    /// "pid 4242 (app.py) grows", "all 3 workers grow".
+    pub fn who_grows(&self) -> String {
+        let growing = self.growing();
+        format!("{} {}", self.names_of(&growing), if growing.len() == 1 { "grows" } else { "grow" })
+    }
+
+    /// Bytes of growth that are live and stay: blocks and objects in use, and what is mapped outside of allocators, but for
+    /// blocks that are there only at the moment at which the watch ended.
     pub fn live(&self) -> u64 {
-        let growth = self.growth;
-        let known = growth.live.max(0).saturating_add(growth.other.max(0)).unsigned_abs();
+        let (growth, known) = (self.growth, self.grown_live());
+        // The lows of a growth that is not even are less than it; half of it and less is a burst.
+        let known = if self.has_lows() && self.staying() < known / 2 { self.staying() } else { known };
         // Without a look at the pages: what survives, at most the growth.
         if growth.live == 0 && growth.other == 0 {
             return self.surviving.total.min(growth.total.max(0).unsigned_abs());
         }
         known
+    }
+
+    /// Bytes of growth that are live at the end, for however long.
+    pub fn grown_live(&self) -> u64 {
+        self.growth.live.max(0).saturating_add(self.growth.other.max(0)).unsigned_abs()
+    }
+
+    /// Whether the lows of what is live are known.
+    fn has_lows(&self) -> bool {
+        let growing = self.growing();
+        !self.profile.trace.without_heap
+            && !growing.is_empty()
+            && growing.iter().all(|process| process.live.number() >= FEWEST_READINGS)
+    }
+
+    /// What survives: of blocks no more than their lows say, of small objects no more than the looks at them.
+    fn staying(&self) -> u64 {
+        let growing = self.growing();
+        let grows = |process: u32| growing.iter().any(|other| other.index == process);
+        let blocks = self.profile.blocks.iter().filter(|row| grows(row.process));
+        let blocks = blocks.fold(0u64, |sum, row| sum.saturating_add(row.inuse_space));
+        let pools = self.profile.pools.iter().filter(|row| grows(row.process));
+        let pools = pools.fold(0u64, |sum, row| sum.saturating_add(row.inuse_space));
+        let lows: f64 = growing.iter().map(|process| process.live.floor_growth().max(0.0)).sum();
+        let seen = self.objects_of(&growing).and_then(|objects| objects.gained_in(self.seconds()));
+        let seen = seen.map_or(pools, |gained| whole(gained * growing.len() as f64 * FLOOR_TO_ALL));
+        let rest = self.surviving.total.saturating_sub(blocks).saturating_sub(pools);
+        rest.saturating_add(pools.min(seen)).saturating_add(blocks.min(whole(lows * FLOOR_TO_ALL)))
     }
 
     /// The pids of the growing processes.

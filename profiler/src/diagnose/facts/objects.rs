@@ -112,13 +112,11 @@ fn containers(process: u32, first: &ObjectLook, last: &ObjectLook) -> Vec<Growin
     let least = first.containers.iter().map(|row| row.deep_space).min().unwrap_or(0);
     let mut growing = Vec::new();
     for now in &last.containers {
-        let same = |row: &&ContainerRow| row.address == now.address && row.kind == now.kind;
-        let before = first.containers.iter().find(same);
-        let before = before.or_else(|| {
-            // A dict in an attribute may be replaced by a larger one; its owner stays.
-            let owned = |row: &&ContainerRow| !now.owner.is_empty() && row.owner == now.owner && row.kind == now.kind;
-            first.containers.iter().find(owned)
-        });
+        let before = first.same(now);
+        // It may have been as large at the first look, and too small to be listed.
+        if before.is_none() && now.deep_space < least.saturating_mul(2) {
+            continue;
+        }
         let (length, deep) = before.map_or((0, least.min(now.deep_space)), |row| (row.length, row.deep_space));
         let gained = now.length.saturating_sub(length);
         let enough = CONTAINER_GAIN.max(length / 1000 * CONTAINER_GAIN_PER_MILLE);
@@ -154,6 +152,13 @@ fn caches(process: u32, first: &ObjectLook, last: &ObjectLook) -> Vec<GrowingCac
 }
 
 impl ObjectFacts {
+    /// Bytes of Python objects that are gained in so many seconds, by what was gained between the looks; `None` if these did
+    /// not see everything.
+    pub fn gained_in(&self, seconds: f64) -> Option<f64> {
+        let part = (self.seconds / seconds.max(1.0)).clamp(0.01, 1.0);
+        (self.whole && self.seconds > 0.0).then(|| self.python_bytes.max(0) as f64 / part)
+    }
+
     /// Share of the bytes gained, of a sample, that nothing refers to.
     pub fn lost_share(&self) -> f64 {
         let all = self.lost.saturating_add(self.kept);
@@ -211,11 +216,25 @@ impl ObjectFacts {
     }
 }
 
+/// Whether it is known who holds a container, and that is a name in a program.
+pub fn has_owner(row: &ContainerRow) -> bool {
+    use Holder::{Interpreter, NoReferrer, Unknown};
+    !row.owner.is_empty() && !matches!(row.holder, Interpreter | NoReferrer | Unknown)
+}
+
+/// `app.cache.SESSIONS (dict)`, or what is known.
+pub fn named(row: &ContainerRow) -> String {
+    let kind = if row.type_name.is_empty() { "container" } else { &row.type_name };
+    match row.owner.as_str() {
+        "" => format!("a {kind} whose owner was not found"),
+        owner => format!("{owner} ({kind})"),
+    }
+}
+
 impl GrowingContainer {
     /// Whether it is known who holds it, and that is a name in a program.
     pub fn has_owner(&self) -> bool {
-        use Holder::{Interpreter, NoReferrer, Unknown};
-        !self.now.owner.is_empty() && !matches!(self.now.holder, Interpreter | NoReferrer | Unknown)
+        has_owner(&self.now)
     }
 
     /// Whether its elements only refer to what others keep.
@@ -226,11 +245,7 @@ impl GrowingContainer {
 
     /// `app.cache.SESSIONS (dict)`, or what is known.
     pub fn name(&self) -> String {
-        let kind = if self.now.type_name.is_empty() { "container" } else { &self.now.type_name };
-        match self.now.owner.as_str() {
-            "" => format!("a {kind} whose owner was not found"),
-            owner => format!("{owner} ({kind})"),
-        }
+        named(&self.now)
     }
 
     /// Whether it is a store by key or a queue, and lets in more without end.

@@ -47,6 +47,8 @@ pub struct ProcessFacts {
     pub role: Role,
     /// Resident memory over time, bytes.
     pub rss: Series,
+    /// Blocks of the C allocator that live, over time, bytes.
+    pub live: Series,
     /// Its slope.
     pub slope: Option<Slope>,
     /// See [`Trend`].
@@ -130,6 +132,7 @@ impl ProcessFacts {
             counts: tree.counts(number),
             is_new: process.seen_at_ms > 0,
             rss,
+            live,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::diagnose::words::{percent, whole};
 use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::verdict::{Confidence, Culprit, Finding, Pattern};
 use crate::profile::{Allocators, Process};
-use crate::render::units::bytes;
+use crate::render::units::{bytes, counted};
 
 /// Judges what is held free: where memory grew, its growth; else how much it is.
 pub fn judge(facts: &Facts<'_>) -> Option<Finding> {
@@ -90,9 +90,9 @@ fn evidence(facts: &Facts<'_>, allocators: &Allocators, held: u64, grown: u64) -
     )];
     if in_glibc(allocators) > 0 {
         lines.push(format!(
-            "glibc: {} at the ends of {} arenas, {} between blocks, {} cached by threads",
+            "glibc: {} at the ends of {}, {} between blocks, {} cached by threads",
             bytes(allocators.top_space),
-            allocators.arenas,
+            counted(u64::from(allocators.arenas), "arena"),
             bytes(allocators.bin_space),
             bytes(allocators.cached_space)
         ));

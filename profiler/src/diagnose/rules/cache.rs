@@ -3,7 +3,7 @@
 
 use crate::diagnose::facts::Facts;
 use crate::diagnose::facts::objects::{GrowingCache, GrowingContainer, ObjectFacts};
-use crate::diagnose::thresholds::{PART, PYTHON_SHARE};
+use crate::diagnose::thresholds::{LEAST_PART, PART, PYTHON_SHARE};
 use crate::diagnose::words::{list, rate, time, whole};
 use crate::profile::objects::ContainerKind;
 use crate::profile::verdict::{Confidence, Culprit, Finding, Pattern};
@@ -24,12 +24,12 @@ fn of_functools(facts: &Facts<'_>, objects: &ObjectFacts, left: u64, processes: 
     let holder = format!("functools cache of {}", now.function);
     let code =
         if now.file.is_empty() { now.function.clone() } else { format!("{}:{} {}", now.file, now.line, now.function) };
-    let base = facts.culprit.clone().unwrap_or_default();
+    let base = facts.culprit_of(claimed);
     Some(Finding {
         pattern: Pattern::UnboundedCacheOrQueue,
         sentence: format!(
-            "{} grows by {}: the {holder} has no bound and gained {} entries in {}",
-            facts.names_of(&facts.growing()),
+            "{} by {}: the {holder} has no bound and gained {} entries in {}",
+            facts.who_grows(),
             rate(facts.rate()),
             count(cache.gained),
             time(objects.seconds)
@@ -66,19 +66,22 @@ fn of_container(facts: &Facts<'_>, objects: &ObjectFacts, left: u64, processes: 
     let sum = |rows: &[&GrowingContainer]| rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.bytes));
     let hides = objects.may_hide(facts.surviving.objects);
     let claimed = shared(sum(&all).saturating_mul(processes), sum(&others).saturating_mul(processes), left, hides)?;
-    let also: Vec<String> = all.iter().skip(1).take(3).map(|row| row.name()).collect();
+    let is_part = |row: &&&GrowingContainer| row.bytes as f64 >= largest.bytes as f64 * LEAST_PART;
+    let also: Vec<String> = all.iter().skip(1).filter(is_part).take(3).map(|row| row.name()).collect();
     let mut evidence = vec![told(largest, objects.seconds)];
-    evidence.extend(all.iter().skip(1).take(2).map(|row| told(row, objects.seconds)));
+    evidence.extend(all.iter().skip(1).filter(is_part).take(2).map(|row| told(row, objects.seconds)));
     evidence.push("none of them has a bound that could be read".to_owned());
-    let base = facts.culprit.clone().unwrap_or_default();
-    if !base.code.is_empty() {
+    let base = facts.culprit_of(claimed);
+    if base.code.is_empty() {
+        evidence.extend(facts.surviving_at());
+    } else {
         evidence.push(format!("its entries are allocated at {}", base.code));
     }
     Some(Finding {
         pattern: Pattern::UnboundedCacheOrQueue,
         sentence: format!(
-            "{} grows by {}: {} has no bound and gained {} entries in {}{}",
-            facts.names_of(&facts.growing()),
+            "{} by {}: {} has no bound and gained {} entries in {}{}",
+            facts.who_grows(),
             rate(facts.rate()),
             largest.name(),
             count(largest.gained),
@@ -93,8 +96,8 @@ fn of_container(facts: &Facts<'_>, objects: &ObjectFacts, left: u64, processes: 
             String::new()
         },
         evidence,
+        next_steps: steps(facts, largest, &also, &base),
         culprit: Culprit { holder: largest.name(), pids: facts.pids_growing(), ..base },
-        next_steps: steps(largest, &also),
         not_to_do: "do not only add memory or restart on a schedule: it fills again at the same rate".to_owned(),
     })
 }
@@ -137,11 +140,22 @@ pub fn told(row: &GrowingContainer, seconds: f64) -> String {
     )
 }
 
-fn steps(row: &GrowingContainer, also: &[String]) -> Vec<String> {
+fn steps(facts: &Facts<'_>, row: &GrowingContainer, also: &[String], culprit: &Culprit) -> Vec<String> {
+    let mut steps = facts.whose(row).steps(&row.now.owner, culprit.own_code());
+    if steps.is_empty() {
+        steps.push(bound(row));
+    }
+    if !also.is_empty() {
+        steps.push(format!("look at {} too: what fills it fills them", list(also)));
+    }
+    steps
+}
+
+fn bound(row: &GrowingContainer) -> String {
     use ContainerKind::{AsyncioQueue, Deque, Queue};
     let owner = &row.now.owner;
     let bound = 1u64 << row.now.length.max(128).ilog2();
-    let mut steps = vec![match row.now.kind {
+    match row.now.kind {
         Queue | AsyncioQueue => format!(
             "bound it where {owner} is made (maxsize={bound}), and find out why its consumers do not keep up: they are \
              slow, stopped, or disconnected"
@@ -151,9 +165,5 @@ fn steps(row: &GrowingContainer, also: &[String]) -> Vec<String> {
             "bound {owner}: remove entries when their work is done, or make it an LRU or TTL cache (maxsize {bound} would \
              keep today's size)"
         ),
-    }];
-    if !also.is_empty() {
-        steps.push(format!("look at {} too: they grow with it", list(also)));
     }
-    steps
 }

@@ -22,7 +22,7 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
         return None;
     }
     let seen = while_idle(&fastest.work)?;
-    let base = facts.culprit.clone().unwrap_or_default();
+    let base = facts.culprit_of(left);
     let code = if base.code.is_empty() { String::new() } else { format!(" at {}", base.code) };
     let kept = holder.map(|row| format!("; kept by {}", row.name())).unwrap_or_default();
     let mut evidence = vec![seen, format!("what survives is allocated {}", origin.words())];
@@ -32,8 +32,8 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
     Some(Finding {
         pattern: Pattern::BackgroundStateWhileIdle,
         sentence: format!(
-            "{} grows by {} while idle: state made {}{code} is never given up{kept}",
-            facts.names_of(&growing),
+            "{} by {} while idle: state made {}{code} is never given up{kept}",
+            facts.who_grows(),
             rate(facts.rate()),
             origin.words()
         ),
@@ -45,19 +45,26 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
             "knowing what keeps it: no container was seen to grow along".to_owned()
         },
         evidence,
+        next_steps: steps(facts, holder, &base),
         culprit: Culprit {
             holder: holder.map(GrowingContainer::name).unwrap_or_default(),
             pids: facts.pids_growing(),
             ..base
         },
-        next_steps: vec![match holder {
-            Some(row) => format!("take finished work out of {}, or hold it weakly (weakref.WeakSet)", row.now.owner),
-            None => {
-                "see what the code above appends to or registers each time round, and give up what is done".to_owned()
-            }
-        }],
         not_to_do: "do not scale out or limit requests: it grows without any".to_owned(),
     })
+}
+
+fn steps(facts: &Facts<'_>, holder: Option<&GrowingContainer>, culprit: &Culprit) -> Vec<String> {
+    let Some(row) = holder else {
+        return vec![
+            "see what the code above appends to or registers each time round, and give up what is done".to_owned(),
+        ];
+    };
+    let weakly = if row.keeps_work() { ", or hold it weakly (weakref.WeakSet)" } else { "" };
+    let foreign = facts.whose(row).steps(&row.now.owner, culprit.own_code());
+    let own = format!("take what is done out of {}{weakly}", row.now.owner);
+    if foreign.is_empty() { vec![own] } else { foreign }
 }
 
 /// What of the traffic says that it does not matter; `None` if it may.

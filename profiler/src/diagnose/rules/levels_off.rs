@@ -22,9 +22,10 @@ pub fn judge(facts: &Facts<'_>) -> Option<Finding> {
     Some(Finding {
         pattern: Pattern::LevelsOff,
         sentence: format!(
-            "{} grew by {} and has stopped: {} in the last {}{at}",
+            "{} grew by {} and {} stopped: {} in the last {}{at}",
             facts.names_of(&levelled),
             bytes(whole(grown)),
+            if levelled.len() == 1 { "has" } else { "have" },
             bytes(whole(last.growth())),
             time(last.seconds())
         ),
@@ -71,8 +72,8 @@ pub fn filling(facts: &Facts<'_>, left: u64) -> Option<Finding> {
     Some(Finding {
         pattern: Pattern::LevelsOff,
         sentence: format!(
-            "{} grows because {} fills up, and stops at its bound: {} of {} entries now, some {} when full",
-            facts.names_of(&growing),
+            "{} because {} fills up, and stops at its bound: {} of {} entries now, some {} when full",
+            facts.who_grows(),
             largest.name,
             count(largest.length),
             count(largest.bound),

@@ -3,6 +3,7 @@
 pub mod allocator;
 pub mod cache;
 pub mod idle;
+pub mod in_flight;
 pub mod levels_off;
 pub mod multiplication;
 pub mod native;
@@ -18,7 +19,8 @@ use crate::profile::verdict::Finding;
 pub type LiveRule = fn(&Facts<'_>, u64) -> Option<Finding>;
 
 /// In the order in which they explain: the more telling first, so that no byte is explained twice.
-pub const LIVE: [LiveRule; 5] = [levels_off::filling, cache::judge, native::judge, idle::judge, retained::judge];
+pub const LIVE: [LiveRule; 6] =
+    [levels_off::filling, in_flight::judge_growth, cache::judge, native::judge, idle::judge, retained::judge];
 
 /// A rule on something else than what is live.
 pub type Rule = fn(&Facts<'_>) -> Option<Finding>;

@@ -2,13 +2,14 @@
 //! have a large copy for themselves.
 
 use crate::diagnose::facts::Facts;
+use crate::diagnose::facts::copied::{self, Copied};
 use crate::diagnose::facts::paths::Paths;
 use crate::diagnose::facts::process::ProcessFacts;
 use crate::diagnose::thresholds::{COPIED_LEAST, COPIES_SHARE, LARGE_WORKER, LEAST_GROWTH, LIKE_WORKERS, PART};
 use crate::diagnose::words::{percent, whole};
 use crate::profile::UnsharedCause;
 use crate::profile::verdict::{Confidence, Culprit, Finding, Pattern};
-use crate::render::units::{bytes, counted};
+use crate::render::units::{bytes, count, counted};
 
 /// Judges the workers: what came with new ones, or how much they have each for themselves.
 pub fn judge(facts: &Facts<'_>) -> Option<Finding> {
@@ -93,27 +94,31 @@ fn copies(facts: &Facts<'_>, workers: &[&ProcessFacts]) -> Option<Finding> {
     if workers.len() < 2 || least < LARGE_WORKER || !alike || (saved as f64) < total as f64 * COPIES_SHARE {
         return None;
     }
-    let culprit = Paths::surviving(facts.profile, |index| workers.iter().any(|worker| worker.index == index))
-        .culprit(facts.profile, &facts.names);
+    let paths = Paths::surviving(facts.profile, |index| workers.iter().any(|worker| worker.index == index));
+    let culprit = paths.culprit(facts.profile, &facts.names);
+    let came = facts.profile.processes.iter().any(|process| process.seen_at_ms > 0);
+    let was_seen = came || paths.total as f64 >= all as f64 * PART;
+    let container = copied::largest(facts.profile, workers.iter().map(|worker| worker.index));
+    let container = container.filter(|copied| copied.space as f64 >= least as f64 * PART);
     let (code, seen) = match &culprit {
-        Some(culprit) if facts.profile.processes.iter().any(|process| process.seen_at_ms > 0) => {
-            (format!(", loaded at {}", culprit.code), true)
-        }
+        Some(culprit) if was_seen => (format!(", loaded at {}", culprit.code), true),
         _ => (String::new(), false),
     };
-    let mut evidence = sizes(facts, workers);
+    let mut evidence: Vec<String> = container.iter().map(told).collect();
+    evidence.extend(sizes(facts, workers));
     evidence.extend(copied_on_write(facts));
+    let what = container.as_ref().map_or("the same memory".to_owned(), |copied| copied.name.clone());
     Some(Finding {
         pattern: Pattern::ProcessModelMultiplication,
         sentence: format!(
-            "{} workers hold {} each for themselves alone, {} together{code}: the same memory {} times",
+            "{} workers hold {} each for themselves alone, {} together{code}: {what} {} times",
             workers.len(),
             bytes(all / workers.len() as u64),
             bytes(all),
             workers.len()
         ),
         bytes: saved,
-        confidence: Confidence::Medium,
+        confidence: if container.is_some() { Confidence::High } else { Confidence::Medium },
         to_be_surer: if seen {
             String::new()
         } else {
@@ -121,16 +126,42 @@ fn copies(facts: &Facts<'_>, workers: &[&ProcessFacts]) -> Option<Finding> {
                 .to_owned()
         },
         evidence,
-        culprit: Culprit { pids: pids(facts, workers), ..culprit.filter(|_| seen).unwrap_or_default() },
+        culprit: Culprit {
+            holder: container.map(|copied| copied.name).unwrap_or_default(),
+            pids: pids(facts, workers),
+            ..culprit.filter(|_| seen).unwrap_or_default()
+        },
         next_steps: vec![
-            format!(
-                "load once and fork: gunicorn --preload (uWSGI: without lazy-apps), with gc.freeze() before the fork; saves up to {}",
-                bytes(saved)
-            ),
+            share(facts, workers, saved),
             format!("or run fewer workers with more threads: one less saves {}", bytes(one_less(workers))),
         ],
         not_to_do: "do not look for a leak: the workers are large, and do not grow".to_owned(),
     })
+}
+
+/// How the workers come to share it: by their start.
+fn share(facts: &Facts<'_>, workers: &[&ProcessFacts], saved: u64) -> String {
+    let spawned = workers.iter().any(|worker| facts.info(worker).command.contains("multiprocessing.spawn"));
+    let saved = bytes(saved);
+    if spawned {
+        return format!(
+            "they are spawned, and so share nothing: load once and start them by fork (multiprocessing.get_context(\"fork\"), \
+             a server that forks), or put it into shared memory or a mapped file; saves up to {saved}"
+        );
+    }
+    format!(
+        "load once and fork: gunicorn --preload (uWSGI: without lazy-apps), with gc.freeze() before the fork; saves up to {saved}"
+    )
+}
+
+fn told(copied: &Copied) -> String {
+    format!(
+        "{}: {} entries, some {}, in each of the {} workers that were looked at",
+        copied.name,
+        count(copied.length),
+        bytes(copied.space),
+        copied.times
+    )
 }
 
 /// What a worker less saves, bytes: what the smallest has alone.

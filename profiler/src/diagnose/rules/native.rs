@@ -7,7 +7,7 @@ use crate::diagnose::thresholds::{LEAST_GROWTH, NATIVE_SHARE, PART};
 use crate::diagnose::words::{list, percent, rate, time, whole};
 use crate::profile::FrameKind;
 use crate::profile::verdict::{Confidence, Culprit, Finding, Pattern};
-use crate::render::units::{bytes, count};
+use crate::render::units::{bytes, counted};
 
 /// Judges what is live and not yet explained.
 pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
@@ -17,11 +17,10 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
         return None;
     }
     let lost = objects.lost_share();
-    let part = (objects.seconds / facts.seconds().max(1.0)).clamp(0.01, 1.0);
-    let python = objects.python_bytes.max(0) as f64 / part * growing.len().max(1) as f64;
-    let beside = left.saturating_sub(whole(python));
+    let python = objects.gained_in(facts.seconds()).map(|gained| whole(gained * growing.len().max(1) as f64));
+    let beside = left.saturating_sub(python.unwrap_or(left));
     let hides = objects.may_hide(facts.surviving.objects);
-    let is_native = objects.whole && !hides && beside as f64 >= left as f64 * PART && beside >= LEAST_GROWTH;
+    let is_native = !hides && beside as f64 >= left as f64 * PART && beside >= LEAST_GROWTH;
     if !is_native && lost < PART {
         return None;
     }
@@ -38,7 +37,7 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
     let near = if base.code.is_empty() { String::new() } else { format!(", allocated under {}", base.code) };
     Some(Finding {
         pattern: Pattern::NativeLeak,
-        sentence: format!("{} grows by {}: {who} loses {what}{near}", facts.names_of(&growing), rate(facts.rate())),
+        sentence: format!("{} by {}: {who} loses {what}{near}", facts.who_grows(), rate(facts.rate())),
         bytes: bytes_lost,
         confidence: if suspects.len() == 1 { Confidence::High } else { Confidence::Medium },
         to_be_surer: surer(facts, &suspects),
@@ -103,7 +102,7 @@ fn evidence(facts: &Facts<'_>, objects: &ObjectFacts, is_native: bool, left: u64
         evidence.push(format!(
             "{} survive in {}, and all of Python's objects together gained {} in {}",
             bytes(left),
-            crate::render::units::counted(facts.surviving.objects, "block"),
+            counted(facts.surviving.objects, "block"),
             bytes(objects.python_bytes.max(0).unsigned_abs()),
             time(objects.seconds)
         ));
@@ -121,7 +120,8 @@ fn evidence(facts: &Facts<'_>, objects: &ObjectFacts, is_native: bool, left: u64
     }
     let extensions = facts.profile.evidence.extensions.len() as u64;
     if extensions > 0 {
-        evidence.push(format!("{} shared objects of installed packages are loaded", count(extensions)));
+        let are = if extensions == 1 { "is" } else { "are" };
+        evidence.push(format!("{} of installed packages {are} loaded", counted(extensions, "shared object")));
     }
     evidence
 }

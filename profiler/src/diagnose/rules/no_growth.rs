@@ -2,9 +2,23 @@
 
 use crate::diagnose::facts::Facts;
 use crate::diagnose::facts::process::Trend;
-use crate::diagnose::words::{change, time};
+use crate::diagnose::thresholds::LEAST_GROWTH;
+use crate::diagnose::words::{change, time, whole};
 use crate::profile::verdict::{Confidence, Finding, Pattern};
 use crate::render::units::{bytes, counted};
+
+/// Whether nothing moved, or what came went again.
+fn moved(facts: &Facts<'_>, processes: usize) -> String {
+    let rose = facts.counted().filter(|process| process.growth >= LEAST_GROWTH as f64);
+    let (does, rises) = if processes == 1 { ("does", "rose") } else { ("do", "one of them rose") };
+    match rose.max_by(|a, b| a.rss.most().total_cmp(&b.rss.most())) {
+        Some(process) => format!(
+            "{does} not go on growing; {rises} to {} and gave most of that back",
+            bytes(whole(process.rss.most()))
+        ),
+        None => format!("{does} not grow"),
+    }
+}
 
 /// Judges that there is nothing to judge.
 pub fn judge(facts: &Facts<'_>) -> Option<Finding> {
@@ -18,9 +32,9 @@ pub fn judge(facts: &Facts<'_>) -> Option<Finding> {
     Some(Finding {
         pattern: Pattern::NoGrowth,
         sentence: format!(
-            "{} {} not grow: {} resident, {} over {}",
+            "{} {}: {} resident, {} over {}",
             facts.names_of(&counted_processes),
-            if counted_processes.len() == 1 { "does" } else { "do" },
+            moved(facts, counted_processes.len()),
             bytes(facts.rss()),
             change(facts.growth.total),
             time(facts.seconds())

@@ -18,9 +18,10 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
     if left == 0 || (left as f64) < facts.live() as f64 * PART || (code.is_none() && facts.objects.is_empty()) {
         return None;
     }
-    let base = code.unwrap_or_default();
     let objects = facts.objects_of(&growing);
     let container = objects.and_then(ObjectFacts::keeper);
+    // Where a container is known and others fill too, it is not known what fills this one.
+    let base = if container.is_some() { facts.culprit_of(left) } else { code.unwrap_or_default() };
     let holder = container.map(GrowingContainer::name).or_else(|| objects.and_then(retainer));
     let at = if base.code.is_empty() { String::new() } else { format!(": what {} allocates is kept", base.code) };
     let by = holder.as_ref().map(|holder| format!(" by {holder}")).unwrap_or_default();
@@ -37,7 +38,7 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
     };
     Some(Finding {
         pattern: Pattern::RetainedReferences,
-        sentence: format!("{} grows by {}{at}{by}", facts.names_of(&growing), rate(facts.rate())),
+        sentence: format!("{} by {}{at}{by}", facts.who_grows(), rate(facts.rate())),
         bytes: left,
         confidence,
         to_be_surer: match &holder {
@@ -46,7 +47,7 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
             Some(_) => String::new(),
         },
         evidence,
-        next_steps: steps(&base, holder.as_deref()),
+        next_steps: steps(facts, &base, holder.as_deref(), container),
         culprit: Culprit { holder: holder.unwrap_or_default(), pids: facts.pids_growing(), ..base },
         not_to_do: "do not tune the allocator: the memory is in use".to_owned(),
     })
@@ -116,7 +117,16 @@ pub fn with_traffic(work: &Work) -> Option<String> {
     })
 }
 
-fn steps(culprit: &Culprit, holder: Option<&str>) -> Vec<String> {
+fn steps(
+    facts: &Facts<'_>,
+    culprit: &Culprit,
+    holder: Option<&str>,
+    container: Option<&GrowingContainer>,
+) -> Vec<String> {
+    let foreign = container.map(|row| facts.whose(row).steps(&row.now.owner, culprit.own_code())).unwrap_or_default();
+    if !foreign.is_empty() {
+        return foreign;
+    }
     let code = if culprit.code.is_empty() { "the code that allocates" } else { &culprit.code };
     vec![match holder {
         Some(holder) => format!("release what {holder} keeps when its work is done; it is filled by {code}"),

@@ -5,14 +5,19 @@ use crate::diagnose::facts::Facts;
 use crate::diagnose::facts::paths::Paths;
 use crate::diagnose::facts::series::Series;
 use crate::diagnose::rules::allocator::held_in;
-use crate::diagnose::thresholds::{BURST_LEAST, BURST_SHARE, BURSTS};
+use crate::diagnose::rules::in_flight;
+use crate::diagnose::thresholds::{BURST_LEAST, BURST_SHARE, BURSTS, PAYLOAD_LEAST};
 use crate::diagnose::words::whole;
 use crate::profile::TimelinePoint;
 use crate::profile::verdict::{Confidence, Culprit, Finding, Pattern};
 use crate::render::units::{bytes, count};
 
-/// Judges bursts.
+/// Judges bursts; where there are none, what is live while it is handled.
 pub fn judge(facts: &Facts<'_>) -> Option<Finding> {
+    bursts(facts).or_else(|| in_flight::judge(facts))
+}
+
+fn bursts(facts: &Facts<'_>) -> Option<Finding> {
     let worst = facts.counted().filter_map(|process| burst(facts, process.index)).max_by_key(|burst| burst.bytes)?;
     let process = &facts.processes[worst.process as usize];
     let base = worst.paths.culprit(facts.profile, &facts.names)?;
@@ -75,13 +80,10 @@ fn burst(facts: &Facts<'_>, process: u32) -> Option<Burst> {
     let left = held_in(facts.profile.processes.get(process as usize)?);
     let quiet = facts.processes.get(process as usize)?.rss.least() - left as f64;
     let enough = BURST_LEAST.max(whole(quiet * BURST_SHARE));
-    let (bytes, times) =
-        of_function(facts, process).filter(|(bytes, times)| *bytes >= enough && *times >= BURSTS).or_else(|| {
-            let of = |series: &Series| (whole(series.most() - series.least()), series.swings(enough as f64));
-            let swings =
-                [of(&timeline(facts, process, |point| point.rss)), of(&timeline(facts, process, |point| point.live))];
-            swings.into_iter().filter(|(_, times)| *times >= BURSTS).max()
-        })?;
+    let of = |series: &Series| (whole(series.most() - series.least()), series.swings(enough as f64));
+    let swings = [of(&timeline(facts, process, |point| point.rss)), of(&timeline(facts, process, |point| point.live))];
+    let found = swings.into_iter().chain(of_function(facts, process));
+    let (bytes, times) = found.filter(|(bytes, times)| *bytes >= enough && *times >= BURSTS).max()?;
     let paths = Paths::given_back(facts.profile, process, times);
     let largest =
         facts.profile.blocks.iter().filter(|row| row.process == process && paths.by_stack.contains_key(&row.stack));
@@ -115,5 +117,5 @@ fn timeline(facts: &Facts<'_>, process: u32, value: impl Fn(&TimelinePoint) -> u
 fn amplification(facts: &Facts<'_>, burst: &Burst) -> Option<f64> {
     let received = facts.processes.get(burst.process as usize)?.work.received;
     let each = received / burst.times.max(1);
-    (facts.profile.evidence.sockets_counted && each > 0).then(|| burst.bytes as f64 / each as f64)
+    (facts.profile.evidence.sockets_counted && each >= PAYLOAD_LEAST).then(|| burst.bytes as f64 / each as f64)
 }

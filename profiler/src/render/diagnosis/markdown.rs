@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{cost, culprit};
 use crate::profile::Profile;
-use crate::profile::verdict::Finding;
+use crate::profile::verdict::{Finding, Pattern};
 use crate::render::sanitize;
 
 /// Renders it; nothing if the profile has none.
@@ -14,9 +14,11 @@ pub fn render(profile: &Profile) -> String {
     line(&mut out, "## ", &format!("Memory: {}", diagnosis.pattern.words()));
     out.push('\n');
     line(&mut out, "**", &format!("{}**", escaped(&diagnosis.headline)));
+    let is_mixed = diagnosis.pattern == Pattern::Mixed;
+    let word = if is_mixed { "A part of it" } else { "Beside that" };
     for (index, finding) in diagnosis.findings.iter().enumerate() {
-        if index > 0 {
-            line(&mut out, "\n### ", &format!("Beside that: {}", finding.pattern.words()));
+        if index > 0 || is_mixed {
+            line(&mut out, "\n### ", &format!("{word}: {}", finding.pattern.words()));
             line(&mut out, "\n", &escaped(&finding.sentence));
         }
         write_finding(&mut out, finding);
@@ -61,7 +63,9 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '#' | '|' | '!' | '~' => out.extend(['\\', letter]),
+            // A backslash or a number does not keep these from a mention or a reference; code does.
+            '@' | '#' => out.extend(["<code>", letter.encode_utf8(&mut [0; 4]), "</code>"]),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '!' | '~' => out.extend(['\\', letter]),
             _ => out.push(letter),
         }
     }
@@ -75,5 +79,11 @@ mod tests {
     #[test]
     fn names_are_text_and_nothing_else() {
         assert_eq!(escaped("<img src=x> [a](b) __init__ `x`\n"), r"&lt;img src=x&gt; \[a\](b) \_\_init\_\_ \`x\`\\n");
+    }
+
+    #[test]
+    fn nobody_is_called_and_nothing_is_referred_to() {
+        assert_eq!(escaped("held by @team"), "held by <code>@</code>team");
+        assert_eq!(escaped("me/it#1"), "me/it<code>#</code>1");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{cost, culprit};
 use crate::profile::Profile;
-use crate::profile::verdict::{Answer, Diagnosis, Finding};
+use crate::profile::verdict::{Answer, Diagnosis, Finding, Pattern};
 use crate::render::page::{Page, words};
 use crate::render::{Options, sanitize};
 
@@ -11,11 +11,17 @@ pub fn render(profile: &Profile, options: &Options) -> String {
     let Some(diagnosis) = &profile.diagnosis else { return String::new() };
     let mut page = Page::new(options.width, options.colour);
     verdict(&mut page, diagnosis);
+    let is_mixed = diagnosis.pattern == Pattern::Mixed;
     if let Some(first) = diagnosis.findings.first() {
+        if is_mixed {
+            page.heading(&format!("A part of it: {}", first.pattern.words()));
+            page.sentence(&visible(&first.sentence));
+        }
         details(&mut page, first);
     }
+    let word = if is_mixed { "A part of it" } else { "Beside that" };
     for other in diagnosis.findings.iter().skip(1) {
-        page.heading(&format!("Beside that: {}", other.pattern.words()));
+        page.heading(&format!("{word}: {}", other.pattern.words()));
         page.sentence(&visible(&other.sentence));
         details(&mut page, other);
     }

@@ -59,7 +59,6 @@ fn look_out(process: u64, first: &ObjectLook, last: &ObjectLook) -> LookOut {
     let name = |text: &str| sanitize::name(text, COLUMNS);
     let before: HashMap<&str, (u64, u64)> =
         first.types.iter().map(|row| (row.name.as_str(), (row.objects, row.space))).collect();
-    let of_address: HashMap<u64, u64> = first.containers.iter().map(|row| (row.address, row.deep_space)).collect();
     let types = last.types.iter().take(MOST).map(|row| {
         let (objects, space) = before.get(row.name.as_str()).copied().unwrap_or_default();
         (name(&row.name), row.objects, row.space, change(objects, row.objects), change(space, row.space))
@@ -71,7 +70,7 @@ fn look_out(process: u64, first: &ObjectLook, last: &ObjectLook) -> LookOut {
         length: row.length,
         bound: row.bound,
         space: row.deep_space,
-        more: of_address.get(&row.address).map_or(0, |space| change(*space, row.deep_space)),
+        more: first.same(row).map_or(0, |old| change(old.deep_space, row.deep_space)),
     });
     let caches = last
         .caches

@@ -82,7 +82,7 @@ fn write_types(page: &mut Page, first: &ObjectLook, last: &ObjectLook) {
 }
 
 fn write_containers(page: &mut Page, first: &ObjectLook, last: &ObjectLook) {
-    let before = |row: &ContainerRow| first.containers.iter().find(|old| is_same(old, row));
+    let before = |row: &ContainerRow| first.same(row);
     let gain = |row: &ContainerRow| row.deep_space.saturating_sub(before(row).map_or(0, |old| old.deep_space));
     let containers = grown(&last.containers, gain);
     if !containers.is_empty() {
@@ -105,11 +105,6 @@ fn grown<T>(rows: &[T], gain: impl Fn(&T) -> u64) -> Vec<&T> {
     let mut rows: Vec<_> = rows.iter().map(|row| (gain(row), row)).filter(|(gain, _)| *gain > 0).collect();
     rows.sort_by_key(|(gain, _)| std::cmp::Reverse(*gain));
     rows.into_iter().take(MOST_ROWS).map(|(_, row)| row).collect()
-}
-
-/// Whether it is the same container: by its address, or, where it was made anew, by its owner.
-fn is_same(old: &ContainerRow, new: &ContainerRow) -> bool {
-    old.kind == new.kind && (old.address == new.address || !new.owner.is_empty() && old.owner == new.owner)
 }
 
 /// "+120", "-3".
