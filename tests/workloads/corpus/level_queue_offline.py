@@ -2,7 +2,7 @@
 # corpus: pattern = "levels_off"
 # corpus: also = ["no_growth"]
 # corpus: healthy = true
-# corpus: seconds = 16
+# corpus: seconds = 22
 # corpus: python = "3.9"
 
 import json
@@ -14,7 +14,7 @@ sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "site-p
 import kit
 from postbox.client import Client
 
-CLIENT = Client(("127.0.0.1", 1), most=1200)
+CLIENT = Client(("127.0.0.1", 1), most=3000)
 
 
 def publish(number):

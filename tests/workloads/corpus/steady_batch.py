@@ -2,7 +2,7 @@
 # corpus: pattern = "no_growth"
 # corpus: also = ["levels_off"]
 # corpus: healthy = true
-# corpus: seconds = 16
+# corpus: seconds = 20
 # corpus: python = "3.10"
 
 import ctypes
@@ -29,6 +29,6 @@ def nightly():
 
 
 kit.ready()
-time.sleep(2)
+time.sleep(6)
 nightly()
 kit.idle()
