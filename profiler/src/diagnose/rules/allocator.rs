@@ -92,7 +92,7 @@ fn evidence(facts: &Facts<'_>, allocators: &Allocators, held: u64, grown: u64) -
         lines.push(format!(
             "glibc: {} at the ends of {}, {} between blocks, {} cached by threads",
             bytes(allocators.top_space),
-            counted(u64::from(allocators.arenas), "arena"),
+            counted(allocators.arenas, "arena"),
             bytes(allocators.bin_space),
             bytes(allocators.cached_space)
         ));
