@@ -91,11 +91,15 @@ pub enum Counter {
     UnseenFrees = 41,
     /// Page faults left out by sampling: those recorded stand for them.
     FaultsLeftOut = 42,
+    /// Writes to watched slots of pools.
+    WatchHits = 43,
+    /// Nanoseconds spent on these in the programs, measured on every one.
+    WatchNanos = 44,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 43;
+    pub const COUNT: u32 = 45;
 
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
@@ -142,6 +146,8 @@ impl Counter {
         Self::FaultNanos,
         Self::UnseenFrees,
         Self::FaultsLeftOut,
+        Self::WatchHits,
+        Self::WatchNanos,
     ];
 }
 

@@ -71,6 +71,30 @@ pub struct Pool {
 /// Value of [`Pool::end_class`] where there was no reading.
 pub const NOT_READ: u32 = u32::MAX;
 
+/// A write to a watched slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Writing {
+    /// Number of the stack that wrote; 0 if nothing has.
+    pub stack: u64,
+    /// When: monotonic clock, ns.
+    pub time_ns: u64,
+    /// What the watched word was afterwards.
+    pub word: u64,
+}
+
+/// A slot of a pool whose second word is watched, keyed by that word's [`BlockKey`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Watch {
+    /// Writes seen.
+    pub hits: u64,
+    /// The last one.
+    pub last: Writing,
+    /// The last one that may have made an object of the garbage collector's, and was not the collector's own.
+    pub birth: Writing,
+}
+
 /// A run of pages that one stack touched one after the other: what a page fault leaves behind.
 ///
 /// Keyed by [`Touch::key`]. A later fault at the same first page replaces it, unless a mapping was moved in between.
@@ -184,3 +208,4 @@ const _: () = assert!(core::mem::size_of::<Pool>() == 24);
 const _: () = assert!(core::mem::size_of::<StackSums>() == 128);
 const _: () = assert!(core::mem::size_of::<Touch>() == 24);
 const _: () = assert!(core::mem::size_of::<Traffic>() == 40);
+const _: () = assert!(core::mem::size_of::<Watch>() == 56);

@@ -11,7 +11,7 @@ use profiler_common::counter::Counter;
 use profiler_common::event::{Lifecycle, NAME_BYTES, kind, lifecycle};
 
 use crate::process::Current;
-use crate::{counters, namespace, pool, process, ring, sampling, thread};
+use crate::{counters, namespace, pool, process, ring, sampling, thread, watch};
 
 /// Offset of `exit_code` in `task_struct`, from the kernel's BTF, set by the loader.
 // SAFETY: the loader finds the variable by its name; no other item of that name exists.
@@ -169,6 +169,7 @@ pub fn try_fork(ctx: &BtfTracePointContext) -> i32 {
     let kernel_pid = field_u32(child, TGID_OFFSET.load());
     // A thread has its parent's tgid.
     if kernel_pid == process::kernel_pid() {
+        watch::thread_made(parent.slot);
         return 0;
     }
     let pid = namespace::pid_of(child, kernel_pid);

@@ -30,6 +30,7 @@ mod stack;
 mod thread;
 mod traffic;
 mod walk;
+mod watch;
 
 use core::ffi::c_void;
 
@@ -76,6 +77,24 @@ pub extern "C" fn idle_entry(_ctx: *mut c_void) -> u32 {
 #[unsafe(link_section = "uretprobe")]
 pub extern "C" fn idle_return(_ctx: *mut c_void) -> u32 {
     probe::try_nothing()
+}
+
+/// A watched slot of a pool is written to.
+///
+/// Not `#[perf_event]`: that macro drops the return value, and the hit would not count towards the watchpoint's limit.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "perf_event")]
+pub extern "C" fn slot_written(ctx: *mut c_void) -> u32 {
+    watch::try_written(ctx)
+}
+
+/// A watchpoint's hit that does nothing: for the calibration.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "perf_event")]
+pub extern "C" fn idle_written(_ctx: *mut c_void) -> u32 {
+    probe::try_nothing() | 1
 }
 
 /// Every system call's exit: mmap, munmap, mremap, brk and those that accept connections are picked out first.

@@ -25,6 +25,20 @@ const POOL_START: u64 = !0xfff;
 #[map]
 static POOLS: HashMap<BlockKey, Pool> = HashMap::with_max_entries(MAX_POOLS, BPF_F_NO_PREALLOC);
 
+/// How many pools of each size class were opened, but for those that were a moment before: one that is opened and given
+/// back all the time is no growth. Keyed by slot and, in place of an address, class.
+#[map]
+static OPENINGS: HashMap<BlockKey, u64> = HashMap::with_max_entries(MAX_CLASSES, BPF_F_NO_PREALLOC);
+
+/// Room for all 32 classes of 4096 processes.
+const MAX_CLASSES: u32 = 1 << 17;
+
+/// A pool that was opened so many milliseconds ago and is opened again is none that stayed open in between.
+const GROWTH_MS: u32 = 1000;
+
+/// Where a pool's header has its class index.
+const CLASS_OFFSET: u64 = 36;
+
 /// How many pools each slot has opened: most processes that end have opened none, and need no look at the pools.
 #[map]
 static OPENED: Array<u64> = Array::with_max_entries(MAX_SLOTS, 0);
@@ -39,10 +53,10 @@ pub fn opened(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
     let first_block = unsafe { (*state).block };
     let key = BlockKey::new(config.slot, first_block & POOL_START);
-    let openings = match POOLS.get_ptr(&key) {
+    let (openings, opened_ms) = match POOLS.get_ptr(&key) {
         // SAFETY: a pool's entry is replaced whole.
-        Some(pool) => unsafe { (*pool).openings },
-        None => 0,
+        Some(pool) => unsafe { ((*pool).openings, (*pool).born_ms) },
+        None => (0, 0),
     };
     let pool = Pool {
         stack: stack.number,
@@ -56,10 +70,30 @@ pub fn opened(config: &ProcessConfig, state: *mut Thread, stack: Stack) {
         return;
     }
     counters::one(Counter::PoolsOpened);
+    if openings == 0 || pool.born_ms.wrapping_sub(opened_ms) > GROWTH_MS {
+        count_class(config.slot, first_block & POOL_START);
+    }
     stack.opened_pool();
     if let Some(count) = OPENED.get_ptr_mut(config.slot) {
         // SAFETY: the map's value is an aligned u64 that lives as long as the map.
         unsafe { atomic::add(count, 1) };
+    }
+}
+
+/// Counts a pool that was opened by its class. One that cannot be read is not counted: the numbers only tell what to watch.
+#[inline(always)]
+fn count_class(slot: u32, pool: u64) {
+    let mut class = 0u32;
+    // SAFETY: the destination is on the stack and as long as said; the helper checks the target's address itself.
+    let failed = unsafe { bpf_probe_read_user((&raw mut class).cast(), 4, (pool + CLASS_OFFSET) as *const _) };
+    if failed != 0 {
+        return;
+    }
+    let key = BlockKey::new(slot, u64::from(class));
+    match OPENINGS.get_ptr_mut(&key) {
+        // SAFETY: the map's value is an aligned u64 that stays valid while the program runs.
+        Some(count) => drop(unsafe { atomic::add(count, 1) }),
+        None => drop(OPENINGS.insert(&key, &1, 0)),
     }
 }
 

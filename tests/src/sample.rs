@@ -112,6 +112,7 @@ fn of_names(function: &str, file: &str, command: &str, paths: u32) -> Profile {
         live_pools: 3,
         inuse_objects: 30,
         inuse_space: 4096,
+        ..PoolRow::default()
     });
     let mappings = stacks.iter().take(20).map(|stack| MappingRow {
         process: 0,

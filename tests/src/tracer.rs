@@ -194,6 +194,11 @@ impl Tracer {
         Ok(line)
     }
 
+    /// Pyalloc's own pid.
+    pub fn pid(&self) -> u32 {
+        self.guard.pid()
+    }
+
     /// Sends pyalloc a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.guard.signal(signal)

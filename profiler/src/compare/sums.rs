@@ -172,7 +172,8 @@ fn paths(profile: &Profile, node: impl Fn(u32) -> NodeId) -> HashMap<NodeId, Sum
         paths.entry(node(row.stack)).or_default().add(&sums);
     }
     for row in &profile.pools {
-        let sums = Sums { surviving: Amount::exact(row.inuse_space), ..Sums::default() };
+        let surviving = Amount { value: row.inuse_space, variance: row.inuse_variance };
+        let sums = Sums { surviving, ..Sums::default() };
         paths.entry(node(row.stack)).or_default().add(&sums);
     }
     paths

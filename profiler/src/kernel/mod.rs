@@ -19,6 +19,7 @@ mod sweep;
 mod sys;
 mod traffic;
 pub mod unwind;
+pub mod watch;
 
 use std::collections::{HashMap as StdHashMap, HashSet as StdHashSet};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -167,6 +168,7 @@ pub struct Kernel {
     sweeper: sweep::Sweeper,
     ring: Option<Ring>,
     native: unwind::NativeMaps,
+    watches: watch::Watches,
     said: Option<log::Said>,
     kill_watch: KillWatch,
 }
@@ -221,6 +223,7 @@ impl Kernel {
         sampling.set(0, EVERY_BLOCK, 0).map_err(|error| map_error(SAMPLING, error))?;
         let ring = Some(Ring::new(&mut ebpf)?);
         let native = unwind::NativeMaps::new(&mut ebpf, native)?;
+        let watches = watch::Watches::new(&mut ebpf)?;
         let (links, programs) = (Arc::new(Mutex::new(links::Links::default())), Arc::new(programs));
         let deaths = Arc::new(links::Deaths::new(&mut ebpf)?);
         let follower = follow::Follower::start(&mut ebpf, &programs, &links, &deaths)?;
@@ -241,6 +244,7 @@ impl Kernel {
             sweeper,
             ring,
             native,
+            watches,
             said,
             kill_watch: KillWatch::default(),
         })
@@ -466,6 +470,18 @@ impl Kernel {
     /// The pools opened during the trace.
     pub fn pools(&self) -> Result<Vec<(BlockKey, Pool)>, KernelError> {
         maps::read_all(&self.ebpf, "POOLS")
+    }
+
+    /// How many pools of each size class (the key's address) each process has opened, but for those that were opened a
+    /// moment before.
+    pub fn openings(&self) -> Result<Vec<(BlockKey, u64)>, KernelError> {
+        maps::read_all(&self.ebpf, "OPENINGS")
+    }
+
+    /// One of the pools, by its address.
+    pub fn pool(&self, key: BlockKey) -> Option<Pool> {
+        let pools: aya::maps::HashMap<_, u64, Raw<Pool>> = self.ebpf.map("POOLS")?.try_into().ok()?;
+        pools.get(&key.0, 0).ok().map(|found| found.0)
     }
 
     /// The pages touched since the last call.

@@ -47,7 +47,7 @@ pub(super) struct Sweeper {
 
 impl Sweeper {
     pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, KernelError> {
-        let tables = ["BLOCKS", "POOLS", CODES, NUMBERS].into_iter().map(|name| table(ebpf, name));
+        let tables = ["BLOCKS", "POOLS", "OPENINGS", CODES, NUMBERS].into_iter().map(|name| table(ebpf, name));
         let tables = tables.collect::<Result<_, _>>()?;
         let free = ebpf.take_map(FREE).ok_or(KernelError::MissingField(FREE))?;
         let free = Queue::try_from(free).map_err(|error| map_error(FREE, error))?;

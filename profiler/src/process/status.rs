@@ -15,6 +15,12 @@ pub fn field(status: &str, name: &str) -> Option<String> {
     status.lines().find_map(rest)
 }
 
+/// The ids of a process's threads at this moment.
+pub fn threads(pid: Pid) -> io::Result<Vec<u32>> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
 /// The command line, as typed: the arguments joined by blanks; empty for a kernel thread or a zombie.
 pub fn command_line(pid: Pid) -> io::Result<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline"))?;

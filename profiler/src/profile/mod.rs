@@ -185,6 +185,9 @@ pub struct Process {
     /// Milliseconds between the last reading of its pools and its end; `None` if they were read at its end, or it runs.
     #[serde(default)]
     pub pools_read_before_end_ms: Option<u64>,
+    /// How well it is known who filled its pools; `None` if none was opened, or in profiles from before that was asked.
+    #[serde(default)]
+    pub filling: Option<Filling>,
 }
 
 /// What was resident in a process at one moment.
@@ -377,21 +380,55 @@ pub struct BlockRow {
     pub inuse_objects_variance: f64,
 }
 
-/// Small objects in the pools that one stack opened in one process.
+/// Small objects of one stack in one process: those that it was seen to make, or in pools that it opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PoolRow {
     /// Index into [`Profile::processes`].
     pub process: u32,
-    /// The stack that opened the pools last.
+    /// The stack that filled the pools, or opened them: see [`Filling`].
     pub stack: StackId,
-    /// Pools opened during the trace.
+    /// Pools that it opened during the trace.
     pub opened: u64,
     /// Pools of these that are still in use.
     pub live_pools: u64,
-    /// Live objects in these.
+    /// Live objects.
     pub inuse_objects: u64,
     /// Bytes of these, rounded up to the size class.
     pub inuse_space: u64,
+    /// Bytes of live objects in the pools that it opened, whoever filled them.
+    #[serde(default)]
+    pub opened_space: u64,
+    /// Variance of `inuse_space`, bytes squared, where samples say who filled the pools; else 0: not known.
+    #[serde(default)]
+    pub inuse_variance: f64,
+    /// Variance of `inuse_objects`.
+    #[serde(default)]
+    pub inuse_objects_variance: f64,
+}
+
+/// How well it is known who filled a process's pools.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filling {
+    /// Bytes of small objects that are charged as samples say.
+    pub sampled_space: u64,
+    /// Bytes that are charged to the path that opened their pool, for want of samples.
+    pub opener_space: u64,
+    /// Bytes that are known in total only: nobody was seen to make them, and this Python does not say who opens pools.
+    #[serde(default)]
+    pub unknown_space: u64,
+    /// The largest standard error of what one path is charged with by samples, bytes.
+    #[serde(default)]
+    pub standard_error_space: u64,
+    /// Samples: slots in which an object was seen to stay, and that hold one at the last reading.
+    pub samples: u64,
+    /// Slots in which an object was seen to stay for a moment.
+    pub seen: u64,
+    /// Watched slots that were taken and given back too often.
+    pub churned: u64,
+    /// Watched slots that were filled and nobody was seen.
+    pub unseen: u64,
+    /// Why no slot could be watched, the last time that happened.
+    pub refused: Option<String>,
 }
 
 /// Who asked the kernel for address space.

@@ -28,6 +28,15 @@ pub struct Quality {
     /// The same for one page fault, ns; 0 if there was none.
     #[serde(default)]
     pub fault_cost_ns: u64,
+    /// Why it could not be watched at all who fills the pools of small objects; `None` if it could, or was not wanted.
+    #[serde(default)]
+    pub unwatched: Option<String>,
+    /// Cost of a hit of a watchpoint, ns, beside the program that it runs, measured at the start; 0 if none was set.
+    #[serde(default)]
+    pub write_cost_ns: u64,
+    /// CPU time that watched slots of pools took of the target, ms: hits by their cost, and their programs as timed.
+    #[serde(default)]
+    pub watch_cost_ms: u64,
     /// Milliseconds it took to attach.
     pub attach_ms: u64,
     /// How probes were linked: "uprobe_multi with sessions", "perf events", ...
@@ -241,7 +250,8 @@ pub const fn meaning(counter: Counter) -> Option<Meaning> {
             Dropped,
             "page faults lost because there were too many between two readings; their pages have no call path",
         ),
-        Counter::BodyNanos | Counter::FaultNanos => return None,
+        Counter::WatchHits => ("watch_hits", Seen, "writes to watched slots of pools, which tell who fills them"),
+        Counter::BodyNanos | Counter::FaultNanos | Counter::WatchNanos => return None,
     };
     Some(Meaning { name, class, sentence })
 }
@@ -255,7 +265,7 @@ mod tests {
         let counts = counts(|counter| counter as u64);
         let names: std::collections::BTreeSet<_> = counts.iter().map(|count| count.name.clone()).collect();
         assert_eq!(names.len(), counts.len());
-        assert_eq!(counts.len(), Counter::ALL.len() - 2, "only the times spent are no counts");
+        assert_eq!(counts.len(), Counter::ALL.len() - 3, "only the times spent are no counts");
         assert!(counts.iter().all(|count| count.meaning.len() > 10));
         assert_eq!(counts[7].name, "block_map_full");
         assert_eq!(counts[7].value, Counter::BlockMapFull as u64);

@@ -112,7 +112,10 @@ pub enum NoTables {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum NoPools {
-    #[error("CPython 3.{0} has no function that only opens pools: small objects are not counted")]
+    #[error(
+        "CPython 3.{0} has no function that only opens pools: how many small objects are live is read from pymalloc's \
+         arenas, and who made them is known by samples only"
+    )]
     Version(u8),
     #[error("small objects come from the C library (PYTHONMALLOC=malloc) and are counted there")]
     CLibrary,

@@ -35,6 +35,7 @@ const ARENA_OBJECT: usize = 48;
 const ARENA_NEXT_POOL: usize = 8;
 const ARENA_FREE_POOLS: usize = 16;
 const ARENA_POOLS: usize = 20;
+const ARENA_FREE_LIST: usize = 24;
 const ARENA_NEXT: usize = 32;
 
 /// The array's length is 16 at first and doubles.
@@ -109,6 +110,8 @@ pub struct Place {
     arena_size: u64,
     /// Address of the pointer to the array, for each set of arenas in the process.
     arrays: Vec<u64>,
+    /// Address of each `usedpools`.
+    tables: Vec<u64>,
     /// Whether the array's length stands behind that pointer.
     has_length: bool,
 }
@@ -156,11 +159,12 @@ pub fn find(
         let finder = Finder { interpreter, layout, memory, pages: Pages::new(memory) };
         finder.arrays(regions)
     });
-    let arrays = arrays.ok_or(NotRead::NotFound)?;
+    let (arrays, tables) = arrays.ok_or(NotRead::NotFound)?;
     Ok(Place {
         pool_size: layout.pool_size,
         arena_size: layout.arena_size,
         arrays,
+        tables,
         has_length: interpreter.minor >= PER_INTERPRETER_MINOR,
     })
 }
@@ -178,8 +182,8 @@ struct Finder<'a, M> {
 }
 
 impl<M: Memory> Finder<'_, M> {
-    /// The address of each pointer to an array of arenas.
-    fn arrays(&self, regions: &[Region]) -> Option<Vec<u64>> {
+    /// The address of each pointer to an array of arenas, and of each table of the pools in use.
+    fn arrays(&self, regions: &[Region]) -> Option<(Vec<u64>, Vec<u64>)> {
         let data: Vec<_> = data(self.interpreter.image, regions)
             .filter_map(|(start, length)| Some((start, words(self.memory, start, length)?)))
             .collect();
@@ -190,11 +194,11 @@ impl<M: Memory> Finder<'_, M> {
                 words.iter().enumerate().map(move |(index, word)| (start + index as u64 * 8, *word))
             });
             let (pointer, _) = pointers.find(|(_, array)| self.names_all(*array, &pools))?;
-            return Some(vec![pointer]);
+            return Some((vec![pointer], vec![used]));
         }
         let behind = |used: u64| used + USED_WORDS as u64 * 8;
-        let others = self.other_tables(used).into_iter().map(behind);
-        Some(std::iter::once(behind(used)).chain(others).collect())
+        let tables: Vec<u64> = std::iter::once(used).chain(self.other_tables(used)).collect();
+        Some((tables.iter().copied().map(behind).collect(), tables))
     }
 
     /// The address of `usedpools` among words that lie at `start`.
@@ -365,6 +369,8 @@ struct ArenaObject {
     next_pool: u64,
     free_pools: u32,
     pools: u32,
+    /// The first pool that was given back.
+    given_back: u64,
     /// The next object in the list of those with arenas to spare, or of the unused ones, whose last has none.
     next: u64,
 }
@@ -378,6 +384,7 @@ impl ArenaObject {
             next_pool: long(ARENA_NEXT_POOL)?,
             free_pools: int(ARENA_FREE_POOLS)?,
             pools: int(ARENA_POOLS)?,
+            given_back: long(ARENA_FREE_LIST)?,
             next: long(ARENA_NEXT)?,
         })
     }
@@ -407,6 +414,50 @@ impl ArenaObject {
 }
 
 impl Place {
+    /// Bytes of a pool.
+    pub const fn pool_size(&self) -> u64 {
+        self.pool_size
+    }
+
+    /// The pools from which the next block of a size class is handed out, one each class and table; classes in whose
+    /// pools nothing is free have none.
+    pub fn heads(&self, memory: &impl Memory) -> Vec<u64> {
+        let head = |(table, class, word): (u64, usize, u64)| {
+            (word != empty(table, class) && word != 0 && word.is_multiple_of(self.pool_size)).then_some(word)
+        };
+        let tables =
+            self.tables.iter().filter_map(|&table| Some((table, words(memory, table, USED_WORDS as u64 * 8)?)));
+        let all = tables.flat_map(|(table, words)| {
+            let firsts = words.into_iter().step_by(2).enumerate();
+            firsts.map(move |(class, word)| (table, class, word)).collect::<Vec<_>>()
+        });
+        all.filter_map(head).collect()
+    }
+
+    /// The pools that are opened next, at most `most` of each set of arenas, in their order.
+    pub fn upcoming(&self, memory: &impl Memory, most: usize) -> Vec<u64> {
+        self.arrays.iter().flat_map(|&pointer| self.upcoming_of(memory, pointer, most).unwrap_or_default()).collect()
+    }
+
+    /// pymalloc takes the next pool from the arena that has the fewest free ones: what was given back first, then what was
+    /// never used.
+    fn upcoming_of(&self, memory: &impl Memory, pointer: u64, most: usize) -> Option<Vec<u64>> {
+        let objects = self.objects(memory, pointer)?;
+        let usable = objects.iter().filter(|object| object.start != 0 && object.free_pools > 0);
+        let object = usable.min_by_key(|object| object.free_pools).filter(|object| object.is_one(self.pool_size))?;
+        let first = object.first_pool(self.pool_size)?;
+        let end = first + u64::from(object.pools) * self.pool_size;
+        let mut pools = Vec::new();
+        let mut next = object.given_back;
+        while pools.len() < most && next.is_multiple_of(self.pool_size) && (first..end).contains(&next) {
+            pools.push(next);
+            next = memory.u64(next + POOL_NEXT).ok()?;
+        }
+        let unused = (object.next_pool..end).step_by(self.pool_size as usize);
+        pools.extend(unused.take(most - pools.len()));
+        Some(pools)
+    }
+
     /// The array.
     fn objects(&self, memory: &impl Memory, pointer: u64) -> Option<Vec<ArenaObject>> {
         let array = memory.u64(pointer).ok()?;

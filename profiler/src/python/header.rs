@@ -31,6 +31,17 @@ pub enum Part {
     Other,
 }
 
+/// What a block begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// An object.
+    Object,
+    /// The garbage collector's header, or what stands before it, and an object.
+    Collected,
+    /// No object.
+    Other,
+}
+
 /// Tells parts of objects in one process.
 #[derive(Debug, Default)]
 pub struct Headers {
@@ -59,6 +70,17 @@ impl Headers {
             Some((object, true)) if (object - GC_HEADER..object).contains(&address) => Part::GcHeader,
             Some((object, _)) if (object..object + COUNT).contains(&address) => Part::ReferenceCount,
             _ => Part::Other,
+        }
+    }
+
+    /// What a block of pymalloc's begins with, in a process with the GIL.
+    pub fn head(&mut self, memory: &dyn Memory, block: u64) -> Head {
+        let mut collects = |object: u64| self.collects(memory, memory.u64(object.checked_add(TYPE)?).ok()?);
+        match () {
+            () if collects(block) == Some(false) => Head::Object,
+            () if collects(block + GC_HEADER) == Some(true) => Head::Collected,
+            () if collects(block + MANAGED + GC_HEADER) == Some(true) => Head::Collected,
+            () => Head::Other,
         }
     }
 

@@ -19,6 +19,7 @@ pub mod remote;
 #[cfg(test)]
 pub(crate) mod running;
 pub mod slot;
+pub mod slots;
 pub mod threads;
 pub mod tls;
 pub mod used_blocks;

@@ -137,6 +137,9 @@ impl Row for PoolRow {
         self.live_pools += other.live_pools;
         self.inuse_objects += other.inuse_objects;
         self.inuse_space += other.inuse_space;
+        self.opened_space += other.opened_space;
+        self.inuse_variance += other.inuse_variance;
+        self.inuse_objects_variance += other.inuse_objects_variance;
     }
 }
 

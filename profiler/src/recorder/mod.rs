@@ -1,16 +1,22 @@
 //! The recorder joins the stages: events and map readings in, a profile out. It owns every table of ids.
 
+mod chance;
 mod ended;
 mod evidence;
+mod fillers;
 mod held;
 mod limits;
 mod looks;
+mod pools;
 mod process;
 mod residence;
 mod room;
 mod rows;
+mod running;
 mod stacks;
 mod unshared;
+mod verdict;
+mod watch_budget;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -41,6 +47,7 @@ use limits::Limits;
 use residence::Faults;
 use room::DeadCodes;
 use stacks::{Names, Stacks};
+use watch_budget::WatchBudget;
 
 /// Everything that one trace has learned.
 pub struct Recorder {
@@ -67,6 +74,9 @@ pub struct Recorder {
     to_clear: HashSet<u32>,
     ended: Ended,
     dead_codes: DeadCodes,
+    watch_budget: WatchBudget,
+    /// Index of the process whose pools were looked at last.
+    watched_last: usize,
 }
 
 /// What a running trace shows.
@@ -107,6 +117,8 @@ impl Recorder {
             to_clear: HashSet::new(),
             ended: Ended::default(),
             dead_codes: DeadCodes::default(),
+            watch_budget: WatchBudget::default(),
+            watched_last: 0,
         }
     }
 
@@ -357,6 +369,44 @@ impl Recorder {
         Ok(())
     }
 
+    /// Finds the pools of the processes that have not been asked for them yet.
+    pub fn find_pools(&mut self) {
+        self.processes.iter_mut().filter(|process| process.is_running()).for_each(Traced::find_pools);
+    }
+
+    /// Looks who fills the pools of the processes: some of them in each turn, so that a turn stays short.
+    pub fn watch_pools(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        let more = self.watch_budget.has_room(kernel, self.quality.write_cost_ns, self.started.elapsed())?;
+        let (began, cpu) = (Instant::now(), watch_budget::cpu_time());
+        let mut openings: HashMap<u32, Vec<(u32, u64)>> = HashMap::new();
+        for (key, opened) in kernel.openings()? {
+            openings.entry(key.slot()).or_default().push((u32::try_from(key.address()).unwrap_or(u32::MAX), opened));
+        }
+        let count = self.processes.len();
+        for _ in 0..count {
+            self.watched_last = (self.watched_last + 1) % count;
+            if let Some(process) = self.processes.get_mut(self.watched_last).filter(|process| process.is_running()) {
+                let openings = openings.get(&process.slot).map_or(&[][..], Vec::as_slice);
+                process.watch_pools(kernel, openings, more);
+            }
+            if began.elapsed() > watch_budget::LONGEST_TURN {
+                break;
+            }
+        }
+        self.watch_budget.took(watch_budget::cpu_time().saturating_sub(cpu), self.started.elapsed());
+        Ok(())
+    }
+
+    /// Whether it is time to look again who fills the pools.
+    pub fn is_time_to_watch(&self) -> bool {
+        self.watch_budget.is_time()
+    }
+
+    /// Ends all watches.
+    pub fn stop_watching(&mut self, kernel: &mut Kernel) {
+        self.processes.iter_mut().for_each(|process| process.stop_watching(kernel));
+    }
+
     /// Reads what each running process has alone, and what it shares.
     pub fn read_shares(&mut self) {
         self.processes.iter_mut().filter(|process| process.is_running()).for_each(Traced::read_shares);
@@ -372,7 +422,7 @@ impl Recorder {
         let sums = kernel.stacks()?;
         let counters = kernel.counters()?;
         let (mut blocks, opened) = self.block_rows(&sums);
-        let (mut pools, mut mappings) = (self.pool_rows(&opened), self.mapping_rows(|_| true));
+        let (mut pools, mut mappings) = (self.pool_rows(&opened, |_| true), self.mapping_rows(|_| true));
         blocks.extend_from_slice(&self.ended.blocks);
         pools.extend_from_slice(&self.ended.pools);
         mappings.extend_from_slice(&self.ended.mappings);
@@ -438,6 +488,8 @@ impl Recorder {
         quality.fault_cost_ns = value(Counter::FaultNanos).checked_div(faults).unwrap_or(0);
         quality.faults_cost_ms = value(Counter::FaultNanos) / 1_000_000;
         quality.target_cost_ms += quality.faults_cost_ms;
+        quality.watch_cost_ms = watch_budget::cost_ns(counters, quality.write_cost_ns) / 1_000_000;
+        quality.target_cost_ms += quality.watch_cost_ms;
         // While one of them runs, the readings of those that have ended are not what the report ranks.
         let all_ended = !self.processes.iter().any(Traced::is_running);
         let ages = self.processes.iter().filter_map(|process| process.pools_read_before_end_ms(self.elapsed_ms()));

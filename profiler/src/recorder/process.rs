@@ -6,11 +6,13 @@ use std::io;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use profiler_common::event::Lifecycle;
-use profiler_common::ledger::{Block, BlockKey, NOT_READ, Pool};
+use profiler_common::ledger::{Block, BlockKey, Pool};
 
 use super::held::Books;
+use super::pools::Watching;
 use super::residence::{Faults, Residence, Subject, own_mappings, sorted};
 use super::unshared::{self, UnsharedSum};
+use crate::ledger::fillers::Charge;
 use crate::ledger::mapping::MappingLedger;
 use crate::ledger::resident::{Allocation, Estimate, Owner};
 use crate::process::memory::{Memory, ProcessMemory};
@@ -18,7 +20,7 @@ use crate::process::{Identity, Pid, namespace, status};
 use crate::profile::{self, End, EstimateOf, KilledBy, UnsharedCause};
 use crate::python::header::{Headers, Part};
 use crate::python::layout::Layout;
-use crate::python::pool::{self, HEADER_BYTES, PoolContent};
+use crate::python::pool;
 
 /// Longer than the ring is left unread.
 const SETTLING_MS: u64 = 1000;
@@ -95,20 +97,9 @@ fn stat(identity: Identity) -> io::Result<procfs::process::Stat> {
     if stat.starttime == identity.start_time { Ok(stat) } else { Err(gone()) }
 }
 
-/// Live blocks in the pools of one stack.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PoolSums {
-    /// Pools with live blocks.
-    pub pools: u64,
-    /// Live blocks.
-    pub objects: u64,
-    /// Bytes of these.
-    pub space: u64,
-}
-
 /// A process under trace.
 pub struct Traced {
-    identity: Identity,
+    pub(super) identity: Identity,
     /// Its number in the kernel side.
     pub slot: u32,
     /// The row in the profile.
@@ -117,15 +108,15 @@ pub struct Traced {
     pub layout: Option<&'static Layout>,
     /// Its mapping ledger.
     pub mappings: MappingLedger,
-    /// By stack key, as last read.
-    pub pools: HashMap<u64, PoolSums>,
+    /// Small objects by stack key, as last read.
+    pub pools: HashMap<u64, Charge>,
     /// Its resident ledger, if it has one.
     pub residence: Option<Residence>,
     /// Shared pages that it wrote to, by stack and cause.
     pub unshared: HashMap<(u64, UnsharedCause), UnsharedSum>,
     /// Code was mapped since native frames were last prepared for it.
     pub code_mapped: bool,
-    memory: Option<ProcessMemory>,
+    pub(super) memory: Option<ProcessMemory>,
     /// PSS and USS of a reading that nobody has taken yet.
     new_shares: Option<(u64, u64)>,
     /// `rchar` of /proc/PID/io when its trace started.
@@ -133,10 +124,14 @@ pub struct Traced {
     vitals: Vitals,
     /// The largest RSS before the trace, bytes.
     peak_at_start: u64,
-    pools_read_ms: Option<u64>,
+    pub(super) pools_read_ms: Option<u64>,
+    /// Who fills its pools.
+    pub(super) watching: Watching,
+    /// How often it was looked for its pools.
+    pub(super) asked: u32,
     /// Its pools were swapped out in part when they were last read.
-    swapped: bool,
-    end_reading: EndReading,
+    pub(super) swapped: bool,
+    pub(super) end_reading: EndReading,
     /// The memory control group it is in.
     pub group: Option<String>,
     /// It was chosen by the kernel's OOM killer.
@@ -147,14 +142,14 @@ pub struct Traced {
     last_thread_ended_ms: Option<u64>,
     /// Its probes are on, and nobody was told.
     untold: bool,
-    gone: bool,
+    pub(super) gone: bool,
     /// Its rows are made: see [`super::ended`].
     pub settled: bool,
 }
 
 /// What the kernel side has read of the pools when the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EndReading {
+pub(super) enum EndReading {
     None,
     /// It is in the map.
     Ready,
@@ -199,6 +194,8 @@ impl Traced {
             chars_at_start: read_chars(start.identity.pid),
             vitals,
             pools_read_ms: None,
+            watching: Watching::Unknown,
+            asked: 0,
             swapped: false,
             end_reading: EndReading::None,
             group: None,
@@ -226,6 +223,9 @@ impl Traced {
         };
         let mut forked = Self::new(event.header.slot, start, at_ms);
         forked.info.without_probes = parent.and_then(|parent| parent.info.without_probes.clone());
+        if let Some(parent) = parent {
+            forked.watching = parent.watching.of_child(forked.memory.as_ref());
+        }
         forked.info.parent = parent_index.and_then(|index| u32::try_from(index).ok());
         if forked.info.command.is_empty() {
             forked.info.command = parent.map(|parent| parent.info.command.clone()).unwrap_or_default();
@@ -244,6 +244,7 @@ impl Traced {
         self.layout = None;
         self.mappings = MappingLedger::default();
         self.pools.clear();
+        (self.watching, self.asked) = (Watching::Unknown, 0);
         self.residence = None;
         self.unshared.clear();
         self.memory = None;
@@ -416,28 +417,6 @@ impl Traced {
         self.vitals = Vitals { cpu_at_start_ms: self.vitals.cpu_at_start_ms, ..now };
     }
 
-    /// Reads the headers of its pools. If the process has gone, the last reading stays.
-    pub fn read_pools(&mut self, own: &[(BlockKey, Pool)], at_ms: u64) {
-        let (Some(memory), Some(layout)) = (&self.memory, self.layout) else { return };
-        let pool_size = pool::pool_size(layout.minor);
-        let mut sums = HashMap::new();
-        for (key, opened) in own {
-            let mut header = [0; HEADER_BYTES];
-            match memory.read(key.address(), &mut header) {
-                Ok(()) => add(&mut sums, opened, pool::decode(&header, pool_size)),
-                // The whole address space has gone, and with it the pools: not the same as one arena given back.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    self.gone = true;
-                    return;
-                }
-                Err(_) => {}
-            }
-        }
-        self.swapped = is_swapped(self.identity.pid);
-        self.pools = sums;
-        self.pools_read_ms = Some(at_ms);
-    }
-
     /// Looks at its pages for the first time, and keeps a resident ledger from now on; `owner` had what is there now.
     pub fn start_residence(&mut self, owner: Owner, books: Books, zero: Option<u64>, at_ms: u64) {
         let (pid, memory) = (self.identity.pid, self.memory.as_ref());
@@ -504,24 +483,6 @@ impl Traced {
         resident.chain(unshared).collect()
     }
 
-    /// Takes what the kernel side has read of its pools when it ended, if it has.
-    ///
-    /// The kernel side cannot read what is swapped out: where something was, the last reading of ours stays.
-    pub fn take_end_reading(&mut self, own: &[(BlockKey, Pool)]) {
-        let Some(layout) = self.layout.filter(|_| self.end_reading == EndReading::Ready) else { return };
-        self.end_reading = EndReading::Taken;
-        if self.swapped {
-            return;
-        }
-        let pool_size = pool::pool_size(layout.minor);
-        let mut sums = HashMap::new();
-        for (_, opened) in own.iter().filter(|(_, opened)| opened.end_class != NOT_READ) {
-            add(&mut sums, opened, pool::content(opened.end_blocks, opened.end_class, pool_size));
-        }
-        self.pools = sums;
-        self.pools_read_ms = None;
-    }
-
     /// It was held at its exit for the last reading of its pools.
     pub fn pools_read_at_exit(&mut self) {
         self.pools_read_ms = None;
@@ -539,16 +500,8 @@ impl Traced {
     }
 }
 
-fn add(sums: &mut HashMap<u64, PoolSums>, opened: &Pool, content: Option<PoolContent>) {
-    let Some(content) = content.filter(|content| content.blocks > 0) else { return };
-    let row = sums.entry(opened.stack).or_default();
-    row.pools += 1;
-    row.objects += content.blocks;
-    row.space += content.blocks * content.block_size;
-}
-
 /// Whether any of its memory is swapped out.
-fn is_swapped(pid: Pid) -> bool {
+pub(super) fn is_swapped(pid: Pid) -> bool {
     let status = procfs::process::Process::new(pid.0.cast_signed()).and_then(|process| process.status());
     status.is_ok_and(|status| status.vmswap.is_some_and(|kib| kib > 0))
 }

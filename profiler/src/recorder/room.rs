@@ -48,7 +48,7 @@ impl Recorder {
         let of_ended = |slot: u32| slots.contains(&slot);
         let rows = Ended {
             blocks,
-            pools: self.pool_rows(&opened),
+            pools: self.pool_rows(&opened, of_ended),
             mappings: self.mapping_rows(of_ended),
             resident: self.resident_rows(of_ended),
             unshared: self.unshared_rows(of_ended),

@@ -1,17 +1,21 @@
 //! The rows of a profile: what each ledger says of each stack in each process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use profiler_common::ledger::StackSums;
 use profiler_common::sampling::{ONE, SPACE_VARIANCE_UNIT, WEIGHT_VARIANCE_UNITS};
 
 use super::Recorder;
+use crate::ledger::fillers::Charge;
 use crate::ledger::resident::{Estimate, Owner};
 use crate::profile::path_timeline::PathReading;
-use crate::profile::{BlockRow, EstimateRow, MappingRow, PoolRow, ResidentRow, UnsharedRow};
+use crate::profile::{BlockRow, EstimateRow, MappingRow, PoolRow, ResidentRow, StackId, UnsharedRow};
 
 /// In place of a call path for pages that came without a fault.
 const UNSEEN: &str = "[no page fault seen: moved meanwhile, or mapped by the kernel]";
+
+/// In place of a call path for small objects of which no sample says who made them.
+const UNSAMPLED: &str = "[small objects of which nobody was seen to make them]";
 
 /// A row of no process and no stack: what the kernel side's sums say.
 fn block_row(sums: &StackSums) -> BlockRow {
@@ -71,21 +75,45 @@ impl Recorder {
         })
     }
 
-    pub(super) fn pool_rows(&mut self, opened: &HashMap<(u32, u64), u64>) -> Vec<PoolRow> {
+    pub(super) fn pool_rows(
+        &mut self,
+        opened: &HashMap<(u32, u64), u64>,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Vec<PoolRow> {
+        let filled = self
+            .processes
+            .iter()
+            .filter(|process| wanted(process.slot))
+            .flat_map(|process| process.pools.iter().map(|(&stack, &charge)| ((process.slot, stack), charge)));
+        let mut all: BTreeMap<(u32, u64), Charge> = filled.collect();
+        for &key in opened.keys() {
+            all.entry(key).or_default();
+        }
         let mut rows = Vec::new();
-        for (&(slot, key), &opened) in opened {
+        for ((slot, key), live) in all {
             let Some(process) = self.index(slot) else { continue };
-            let live = self.process(slot).and_then(|process| process.pools.get(&key)).copied().unwrap_or_default();
             rows.push(PoolRow {
                 process,
-                stack: self.stacks.id(key, &mut self.builder),
-                opened,
+                stack: self.filler(key),
+                opened: opened.get(&(slot, key)).copied().unwrap_or(0),
                 live_pools: live.pools,
                 inuse_objects: live.objects,
                 inuse_space: live.space,
+                opened_space: live.opened_space,
+                inuse_variance: live.space_variance,
+                inuse_objects_variance: live.objects_variance,
             });
         }
         rows
+    }
+
+    /// The stack of a number; a mark for the small objects of which nobody was seen.
+    fn filler(&mut self, number: u64) -> StackId {
+        if number != 0 {
+            return self.stacks.id(number, &mut self.builder);
+        }
+        let marker = self.builder.marker(UNSAMPLED);
+        self.builder.stack(&[marker])
     }
 
     pub(super) fn mapping_rows(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<MappingRow> {

@@ -121,6 +121,8 @@ fn shop_rows(shop: &mut Shop) -> Readings {
         live_pools,
         inuse_objects,
         inuse_space,
+        opened_space: inuse_space,
+        ..PoolRow::default()
     };
     let mapping = |stack, origin, alloc_objects, alloc_space, inuse_objects, inuse_space| MappingRow {
         process: 0,
@@ -176,6 +178,7 @@ fn shop_quality() -> Quality {
         links: "uprobe_multi with sessions".to_owned(),
         pools_read_before_end_ms: None,
         tells_oom_kills: Some(true),
+        ..Quality::default()
     }
 }
 

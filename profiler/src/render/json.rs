@@ -17,8 +17,8 @@ use crate::profile::quality::Quality;
 use crate::profile::reconcile::{Part, Reconciliation};
 use crate::profile::tree::{Node, Tree, grew};
 use crate::profile::{
-    Allocators, End, EstimateOf, Frame, FrameId, FrameKind, KilledBy, MappingOrigin, Process, Profile, Residency,
-    ResidentKind, StackId, Trace, UnsharedCause,
+    Allocators, End, EstimateOf, Filling, Frame, FrameId, FrameKind, KilledBy, MappingOrigin, Process, Profile,
+    Residency, ResidentKind, StackId, Trace, UnsharedCause,
 };
 
 /// Raised when a field changes its meaning or goes; new fields do not raise it.
@@ -100,6 +100,7 @@ struct ProcessOut<'p> {
     residency_start: &'p Option<Residency>,
     residency_end: &'p Option<Residency>,
     allocators: &'p Option<Allocators>,
+    filling: &'p Option<Filling>,
 }
 
 fn process<'p>(process: &'p Process, node: &Node) -> ProcessOut<'p> {
@@ -135,6 +136,7 @@ fn process<'p>(process: &'p Process, node: &Node) -> ProcessOut<'p> {
         residency_start: &process.residency_start,
         residency_end: &process.residency_end,
         allocators: &process.allocators,
+        filling: &process.filling,
     }
 }
 

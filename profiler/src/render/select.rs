@@ -100,12 +100,14 @@ fn block_row(row: &BlockRow, value: Value) -> Row {
 
 /// How many small objects were ever made is not counted, only which are live.
 fn pool_row(row: &PoolRow, value: Value) -> Option<Row> {
-    let (objects, space) = match value {
-        Value::InuseSpace | Value::InuseObjects => (row.inuse_objects, row.inuse_space),
+    let variance = match value {
+        Value::InuseSpace => row.inuse_variance,
+        Value::InuseObjects => row.inuse_objects_variance,
         _ => return None,
     };
+    let (objects, space) = (row.inuse_objects, row.inuse_space);
     let value = pick(value, objects, space);
-    Some(Row { process: row.process, stack: row.stack, small: true, value, objects, space, variance: 0.0 })
+    Some(Row { process: row.process, stack: row.stack, small: true, value, objects, space, variance })
 }
 
 fn mapping_row(row: &MappingRow, value: Value) -> Row {

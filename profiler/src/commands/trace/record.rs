@@ -35,6 +35,8 @@ use crate::recorder::{Looks, Recorder};
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// How often a program just executed is looked at for its interpreter.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How often it is looked who fills the pools of small objects, at the most.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// How often the profile is written: what a SIGKILL of pyalloc can cost at the most.
 const WRITE_EVERY: Duration = Duration::from_secs(4);
 /// The shares of more processes than this are read at the end only: each reading takes some ms.
@@ -54,6 +56,10 @@ pub struct Recording {
     pub(super) tree: Tree,
     launched: Option<Launched>,
     native: bool,
+    /// The heap ledger is kept.
+    heap: bool,
+    /// Who fills the pools of small objects is watched.
+    watches: bool,
     next_reading: Instant,
     pub(super) path: PathBuf,
     ready: Option<PathBuf>,
@@ -120,9 +126,16 @@ impl Recording {
                 other => other?,
             }
         }
+        let watching = args.keeps(LedgerArg::Heap).then(|| kernel.start_watching());
+        let watches = matches!(watching, Some(Ok(_)));
         let quality = recorder.quality_mut();
         quality.attach_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(0);
         quality.hit_cost_ns = costs.hit_ns;
+        match watching {
+            Some(Ok(cost_ns)) => quality.write_cost_ns = cost_ns,
+            Some(Err(error)) => quality.unwatched = Some(error.to_string()),
+            None => {}
+        }
         quality.return_cost_ns = costs.return_ns;
         quality.links = kernel.link_kind().describe().to_owned();
         if let Some(launched) = &mut launched {
@@ -139,6 +152,8 @@ impl Recording {
             tree,
             launched,
             native: args.native,
+            heap: args.keeps(LedgerArg::Heap),
+            watches,
             next_reading: Instant::now(),
             path,
             ready,
@@ -213,11 +228,17 @@ impl Recording {
         samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut watches = interval(WATCH_EVERY);
+        watches.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut written = Instant::now();
         if self.live.is_none() {
             self.write_first()?.map_err(Failure::usage)?;
         }
         self.tell()?;
+        if self.heap {
+            // What is live now is not of this trace.
+            self.recorder.find_pools();
+        }
         self.say_ready()?;
         loop {
             tokio::select! {
@@ -233,6 +254,7 @@ impl Recording {
                     self.tree.look_at_new(&mut self.recorder);
                     self.say_probed()?;
                 }
+                _ = watches.tick(), if self.watches => self.watch_pools()?,
                 _ = samples.tick() => {
                     if let Some(end) = self.sample(window)? {
                         return Ok(end);
@@ -303,6 +325,11 @@ impl Recording {
         if self.evidence.is_some() {
             self.recorder.read_extensions();
         }
+        if self.watches {
+            // What stayed since the last turn counts too.
+            self.recorder.watch_pools(&mut self.kernel).map_err(Failure::cannot_observe)?;
+            self.recorder.stop_watching(&mut self.kernel);
+        }
         self.recorder.read_memory(&self.kernel).map_err(Failure::cannot_observe)?;
         self.recorder.read_shares();
         if end == End::Held
@@ -350,6 +377,14 @@ impl Recording {
         Ok(if held { Some(End::Held) } else { self.tree.is_over().then_some(End::Over) })
     }
 
+    /// Looks who fills the pools, if that is not too early.
+    fn watch_pools(&mut self) -> Result<(), Failure> {
+        match self.recorder.is_time_to_watch() {
+            true => self.recorder.watch_pools(&mut self.kernel).map_err(Failure::cannot_observe),
+            false => Ok(()),
+        }
+    }
+
     fn sample(&mut self, window: &Window) -> Result<Option<End>, Failure> {
         if let Some(end) = self.drain()? {
             return Ok(Some(end));
@@ -359,6 +394,9 @@ impl Recording {
             return Ok(Some(End::Over));
         }
         self.tell()?;
+        if self.heap {
+            self.recorder.find_pools();
+        }
         let for_diagnosis = self.evidence.as_mut().is_some_and(Evidence::is_due);
         let now = self.recorder.sample(&self.kernel, for_diagnosis).map_err(Failure::cannot_observe)?;
         if self.tree.ends_unheld() {

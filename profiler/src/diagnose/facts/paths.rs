@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnose::thresholds::CULPRIT_SHARE;
 use crate::profile::verdict::Culprit;
-use crate::profile::{Frame, FrameId, FrameKind, Profile, ResidentKind, StackId, StringId};
+use crate::profile::{Frame, FrameId, FrameKind, PoolRow, Profile, ResidentKind, StackId, StringId};
 use crate::render::path::Names;
 
 /// Bytes by stack, of some processes.
@@ -87,7 +87,7 @@ impl Paths {
     pub fn given_back(profile: &Profile, process: u32, times: u64) -> Self {
         let mut paths = Self::bursts(profile, |index| index == process);
         let rows = || profile.pools.iter().filter(|row| row.process == process);
-        let pool = rows().filter_map(|row| row.inuse_space.checked_div(row.live_pools)).max().unwrap_or(1 << 12);
+        let pool = rows().filter_map(filled).max().unwrap_or(1 << 12);
         for row in rows() {
             let gone = row.opened.saturating_sub(row.live_pools).saturating_mul(pool);
             paths.add(row.stack, gone / times.max(1), 0);
@@ -254,6 +254,11 @@ fn origin(profile: &Profile, names: &Names<'_>, stack: StackId) -> Origin {
     found
 }
 
+/// Bytes of a live pool that a row's stack opened. A profile from before `opened_space` charged them to the opener.
+fn filled(row: &PoolRow) -> Option<u64> {
+    if row.opened_space > 0 { row.opened_space } else { row.inuse_space }.checked_div(row.live_pools)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +288,20 @@ mod tests {
             ("mq/client.py:7 publish", "store.py:5 keep")
         );
         assert!((paths.share_of(&profile, &culprit) - 0.9).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_burst_of_pools_is_counted_by_what_its_openers_pools_hold() {
+        let mut builder = ProfileBuilder::new();
+        let burst = builder.frame(FrameKind::Own, "burst", "/srv/app.py", 9, 1);
+        let stack = builder.stack(&[burst]);
+        let row = PoolRow { stack, opened: 101, live_pools: 1, inuse_space: 1 << 20, ..PoolRow::default() };
+        let mut profile = builder.into_profile();
+        // It keeps a megabyte in pools that others opened.
+        profile.pools.push(PoolRow { opened_space: 3000, ..row });
+        assert_eq!(Paths::given_back(&profile, 0, 1).total, 300_000);
+        let older = Profile { pools: vec![PoolRow { inuse_space: 3000, ..row }], ..profile };
+        assert_eq!(Paths::given_back(&older, 0, 1).total, 300_000);
     }
 
     #[test]

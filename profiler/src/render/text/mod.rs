@@ -1,6 +1,7 @@
 //! The text report, in the order in which a person asks: who, what grew, which code, which payloads, how sure.
 
 mod allocators;
+mod filling;
 mod growth;
 mod inherited;
 mod objects;

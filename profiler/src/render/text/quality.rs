@@ -1,6 +1,6 @@
 //! How good the trace is: what was lost or is unknown, and what it cost.
 
-use super::without_probes;
+use super::{filling, without_probes};
 use crate::profile::quality::{Count, CountClass, Quality};
 use crate::profile::{End, Process, Profile};
 use crate::render::page::{Page, words};
@@ -15,6 +15,7 @@ pub(super) fn write(page: &mut Page, profile: &Profile) {
     without_probes::write(page, profile);
     write_gaps(page, profile);
     write_old_readings(page, profile);
+    filling::write(page, profile);
     let killed = |process: &Process| matches!(process.end, End::Killed(_));
     if quality.tells_oom_kills == Some(false) && profile.processes.iter().any(killed) {
         let reason = "this kernel does not tell which processes its OOM killer chooses: a SIGKILL may have been its";
@@ -131,6 +132,11 @@ fn write_cost(page: &mut Page, profile: &Profile) {
         let faults = value("faults").saturating_add(value("faults_left_out"));
         let each = format!("{} at {} ns each, measured", counted(faults, "page fault"), count(quality.fault_cost_ns));
         page.fact("  of that", &format!("{} for {each}", time_ms(quality.faults_cost_ms)));
+    }
+    if let Some(writes) = quality.counts.iter().find(|count| count.name == "watch_hits" && count.value > 0) {
+        let each =
+            format!("{}, {} ns each and their programs", counted(writes.value, "write"), count(quality.write_cost_ns));
+        page.fact("  of that", &format!("{} for slots that are watched: {each}", time_ms(quality.watch_cost_ms)));
     }
     let links = if quality.links.is_empty() { "unknown links" } else { &quality.links };
     let time = if quality.attach_ms == 0 { "less than 1 ms".to_owned() } else { time_ms(quality.attach_ms) };
