@@ -214,6 +214,16 @@ impl Venv {
         self.folder.join("bin").join(name)
     }
 
+    /// The folder of its packages.
+    ///
+    /// # Errors
+    /// Its interpreter does not run.
+    pub fn packages(&self) -> Result<PathBuf> {
+        const QUESTION: &str = "import sysconfig; print(sysconfig.get_path('platlib'))";
+        let output = Command::new(self.python()).args(["-c", QUESTION]).output().context("cannot run python")?;
+        Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    }
+
     /// Its interpreter.
     pub fn python(&self) -> PathBuf {
         self.program("python")

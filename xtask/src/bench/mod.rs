@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what tracing costs, as ratios measured in one run on one machine.
 
 pub mod bystander;
+mod fidelity;
 mod looks;
 mod machine;
 mod pairs;
@@ -9,6 +10,7 @@ mod resident;
 mod scale;
 mod soak;
 mod talker;
+mod tools;
 mod workloads;
 
 use std::path::Path;
@@ -36,7 +38,7 @@ const BYSTANDER_ROUNDS: usize = 7;
 /// Prints the machine, the cost of a probe, and the workloads' wall time traced against plain; or, for `soak`, what
 /// pyalloc itself takes over minutes; for `scale`, what it takes for much of everything; for `bystander`, what others pay;
 /// for `looks`, what looks at objects do to a process that never rests; for `resident`, what the ledgers cost that need no
-/// probe.
+/// probe; for `tools`, the same programs under other memory profilers.
 pub fn run(options: &[&str]) -> Result<()> {
     match options {
         ["soak"] => soak(SOAK_SECONDS),
@@ -56,14 +58,39 @@ pub fn run(options: &[&str]) -> Result<()> {
             with_everything(|privilege, pyalloc, python| looks::run(privilege, pyalloc, python, looks))
         }
         ["resident", rest @ ..] => {
-            let (only, rest) = match rest {
-                [rest @ .., "--only", name] | ["--only", name, rest @ ..] => (Some(*name), rest),
-                rest => (None, rest),
-            };
+            let (only, rest) = only(rest);
             resident(pairs_wanted(rest)?, only)
+        }
+        ["tools", rest @ ..] => {
+            let (only, rest) = only(rest);
+            tools(rounds_wanted(rest)?, only)
         }
         _ => programs(pairs_wanted(options)?),
     }
+}
+
+/// The program named by `--only`, and the other options.
+fn only<'a, 'b>(options: &'a [&'b str]) -> (Option<&'b str>, &'a [&'b str]) {
+    match options {
+        [rest @ .., "--only", name] | ["--only", name, rest @ ..] => (Some(name), rest),
+        rest => (None, rest),
+    }
+}
+
+/// The table goes into the page of costs, if it is of all programs.
+fn tools(rounds: usize, only: Option<&str>) -> Result<()> {
+    let newest = python::newest()?;
+    let memray = Venv::ensure("memray", &newest, &workspace_root().join("bench/memray.txt"));
+    let memray = memray.and_then(|memray| memray.packages()).inspect_err(|error| println!("without memray: {error:#}"));
+    with_programs(|privilege, pyalloc, venv, programs| {
+        let bench = tools::Bench { programs, memray: memray.ok(), venv, privilege, pyalloc, rounds };
+        let table = bench.run(only)?;
+        println!("\n{table}");
+        if only.is_none() {
+            tools::write(&machine::describe(&newest), &table)?;
+        }
+        Ok(())
+    })
 }
 
 fn resident(pairs: usize, only: Option<&str>) -> Result<()> {
@@ -110,6 +137,18 @@ fn programs(pairs: usize) -> Result<()> {
     })
 }
 
+/// As many rounds as there is time for.
+fn rounds_wanted(options: &[&str]) -> Result<usize> {
+    match options {
+        ["--rounds", number] => match number.parse() {
+            Ok(rounds @ 1..) => Ok(rounds),
+            _ => bail!("--rounds takes a number from 1 on, not `{number}`"),
+        },
+        [] => Ok(LEAST_PAIRS),
+        _ => bail!("bench tools takes --rounds N and --only NAME,..., not `{}`", options.join(" ")),
+    }
+}
+
 fn pairs_wanted(options: &[&str]) -> Result<usize> {
     let pairs = match options {
         [] => LEAST_PAIRS,
@@ -137,6 +176,15 @@ fn probes(privilege: Privilege, pyalloc: &Path, python: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounds_are_one_or_more() {
+        assert_eq!(rounds_wanted(&[]).unwrap(), 5);
+        assert_eq!(rounds_wanted(&["--rounds", "1"]).unwrap(), 1);
+        for wrong in [&["--rounds", "0"][..], &["--rounds"], &["--pairs", "3"]] {
+            assert!(rounds_wanted(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn pairs_are_five_or_more() {
