@@ -1,5 +1,6 @@
 //! Golden tests: what is said of recorded profiles, compared with files in `snapshots/`. The profiles are of programs of the
-//! corpus (`tests/workloads/corpus`, where each says what is true of it), recorded by `cargo xtask corpus --record FOLDER`.
+//! corpus (`tests/workloads/corpus`, where each says what is true of it) and of cases from elsewhere, recorded by `cargo xtask
+//! corpus --record FOLDER`.
 
 use std::path::Path;
 
@@ -41,11 +42,19 @@ fn programs_in_trouble() {
     check("mixed_cache_and_held", Pattern::Mixed);
 }
 
+/// Of starts on a busy machine: modules are still imported, or a leak is small beside what the start took.
+#[test]
+fn starts_are_not_judged_too_soon() {
+    check("short_imports", Pattern::NotEnoughData);
+    check("short_slow_leak", Pattern::NotEnoughData);
+}
+
 /// It was watched until the middle of a burst: what lives for a moment is lost by nobody.
 #[test]
 fn what_is_there_at_the_end_only_is_no_leak() {
     check("held_batches", Pattern::PayloadOrTrafficPressure);
     let found = diagnose(&recorded("held_batches")).findings;
+    check("payload_inflated_stream", Pattern::PayloadOrTrafficPressure);
     assert!(found.iter().all(|finding| finding.pattern != Pattern::NativeLeak), "{found:?}");
 }
 

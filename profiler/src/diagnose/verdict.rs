@@ -41,10 +41,11 @@ const fn is_of_a_moment(pattern: Pattern) -> bool {
 
 /// Findings that explain the growth, with what they explain of it.
 fn growing(facts: &Facts<'_>) -> Diagnosis {
+    let worth = facts.growth.total.max(0) as f64 * LEAST_PART;
     let mut left = facts.live();
     let mut findings = Vec::new();
     for rule in rules::LIVE {
-        if let Some(finding) = rule(facts, left) {
+        if let Some(finding) = rule(facts, left).filter(|finding| finding.bytes as f64 >= worth) {
             left = left.saturating_sub(finding.bytes);
             findings.push(finding);
         }
@@ -81,7 +82,9 @@ fn of_growth(facts: &Facts<'_>, finding: &Finding) -> Option<u64> {
         Pattern::HeldByAllocator => Some(finding.bytes).filter(|bytes| *bytes <= held),
         Pattern::PayloadOrTrafficPressure => {
             let enough = LEAST_GROWTH.max(whole(facts.growth.total as f64 * PART));
-            Some(finding.bytes.min(held)).filter(|bytes| *bytes >= enough)
+            // Of a burst at the end of the watch, the growth is live, for the moment.
+            let moment = facts.grown_live().saturating_sub(facts.live());
+            Some(finding.bytes.min(held.saturating_add(moment))).filter(|bytes| *bytes >= enough)
         }
         Pattern::ProcessModelMultiplication => Some(finding.bytes).filter(|_| facts.growth.new_processes > 0),
         _ => None,

@@ -32,6 +32,7 @@ pub struct Span {
 pub struct Copy<'a> {
     memory: &'a dyn Memory,
     spans: Vec<Span>,
+    largest: u64,
     last: Cell<usize>,
     budget: Budget,
     began: Instant,
@@ -51,8 +52,9 @@ impl<'a> Copy<'a> {
         });
         let mut spans: Vec<Span> = spans.collect();
         spans.sort_by_key(|span| span.start);
+        let largest = spans.iter().map(|span| span.end - span.start).max().unwrap_or(0);
         let (last, read, spent) = (Cell::new(0), Cell::new(0), Cell::new(false));
-        Self { memory, spans, last, budget, began: Instant::now(), read, spent }
+        Self { memory, spans, largest, last, budget, began: Instant::now(), read, spent }
     }
 
     /// Bytes copied so far.
@@ -82,6 +84,11 @@ impl<'a> Copy<'a> {
     /// Whether an address lies in memory that may hold objects.
     pub fn is_writable(&self, address: u64) -> bool {
         self.span(address).is_some_and(|span| span.writable)
+    }
+
+    /// Bytes of the largest mapping.
+    pub fn largest(&self) -> u64 {
+        self.largest
     }
 
     /// Whether so many bytes from an address on lie in one mapping.

@@ -140,7 +140,13 @@ impl<'a> Heap<'a> {
         let space = self.view().space(address, of)?;
         // One that goes on behind the end of its memory is a word that looks like an object.
         let inside = space.saturating_sub(of.before(self.layouts.objects) + at::ALIGNED);
-        if matches!(of.shape, Shape::Tuple | Shape::Bytes | Shape::Int) && !self.copy.holds(address, inside) {
+        let fits = match of.shape {
+            Shape::Tuple | Shape::Bytes | Shape::Int => self.copy.holds(address, inside),
+            // Its text may lie elsewhere.
+            Shape::Str => inside <= self.copy.largest(),
+            _ => true,
+        };
+        if !fits {
             self.discarded += 1;
             return None;
         }

@@ -46,6 +46,11 @@ fn line(facts: &Facts<'_>, process: &ProcessFacts) -> String {
             format!("grows by {} a minute (+-{})", size(process.rate() * 60.0), size(error * 60.0))
         }
         Trend::LevelsOff => format!("grew by {} and has stopped", bytes(whole(process.growth))),
+        Trend::Unclear if process.rss.levels_off() => {
+            let late = process.late.map_or(0.0, |slope| slope.per_s);
+            let grown = bytes(whole(process.growth));
+            format!("grew by {grown}, most of it at first, and still grows by {} a minute", size(late * 60.0))
+        }
         Trend::Unclear => format!("may grow a little ({} so far)", bytes(whole(process.growth))),
         Trend::Flat => "does not grow".to_owned(),
         Trend::Unknown => "was seen for too short a time".to_owned(),

@@ -14,7 +14,7 @@ use paths::Paths;
 use process::{ProcessFacts, Role, Trend};
 use whose::Whose;
 
-use super::thresholds::{FEWEST_READINGS, FLOOR_TO_ALL, MOST};
+use super::thresholds::{FEWEST_READINGS, FLOOR_TO_ALL, MOST, PART};
 use super::words::{list, percent, whole};
 use crate::profile::tree::Tree;
 use crate::profile::verdict::Culprit;
@@ -109,6 +109,16 @@ impl<'p> Facts<'p> {
             })
             .collect();
         (!told.is_empty()).then(|| format!("what survives is allocated at {}", list(&told)))
+    }
+
+    /// The container that keeps what is live and not explained, if it holds a fair part of so many bytes, or what it holds
+    /// may have memory that is not seen.
+    pub fn keeper<'f>(&self, objects: Option<&'f ObjectFacts>, left: u64) -> Option<&'f GrowingContainer> {
+        let objects = objects?;
+        let all = self.growing().len().max(1) as u64;
+        let hides = objects.may_hide(self.surviving.objects);
+        let holds = |row: &GrowingContainer| row.bytes.saturating_mul(all) as f64 >= left as f64 * PART;
+        objects.keeper().filter(|row| hides || holds(row))
     }
 
     /// Whose a container is.

@@ -51,6 +51,8 @@ pub struct ProcessFacts {
     pub live: Series,
     /// Its slope.
     pub slope: Option<Slope>,
+    /// The slope of its second half, where that is most likely above nothing.
+    pub late: Option<Slope>,
     /// See [`Trend`].
     pub trend: Trend,
     /// How much it grew, bytes.
@@ -126,6 +128,7 @@ impl ProcessFacts {
             role: Role::Only,
             trend: trend(process, &rss, &live, slope, growth),
             slope,
+            late: goes_on(&rss),
             growth,
             own,
             work: work(&readings, &live, growth),
@@ -172,9 +175,19 @@ fn trend(process: &Process, rss: &Series, live: &Series, slope: Option<Slope>, g
         }
         // Resident memory grows in steps; what is live, if it makes up the growth, evenly.
         let live_goes_on = live.growth() >= growth / 2.0 && !live.levels_off();
-        return if rss.levels_off() && !live_goes_on { Trend::LevelsOff } else { Trend::Grows };
+        return match rss.levels_off() && !live_goes_on {
+            true if goes_on(rss).is_some() => Trend::Unclear,
+            true => Trend::LevelsOff,
+            false => Trend::Grows,
+        };
     }
     if growth >= NOTHING as f64 && slope.low > 0.0 && !rss.levels_off() { Trend::Unclear } else { Trend::Flat }
+}
+
+/// The slope of the second half, if it is sure to be above nothing, and by more than noise is in a minute: beside a large
+/// start the growth of a small leak looks as if it had stopped.
+fn goes_on(rss: &Series) -> Option<Slope> {
+    rss.from_share(0.5).slope().filter(|slope| slope.low > 0.0 && slope.per_s * 60.0 >= LEAST_GROWTH as f64)
 }
 
 fn work(readings: &[&Reading], live: &Series, growth: f64) -> Work {

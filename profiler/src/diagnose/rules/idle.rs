@@ -4,7 +4,7 @@
 use crate::diagnose::facts::Facts;
 use crate::diagnose::facts::objects::GrowingContainer;
 use crate::diagnose::facts::paths::Origin;
-use crate::diagnose::facts::process::{ProcessFacts, Work};
+use crate::diagnose::facts::process::Work;
 use crate::diagnose::rules::cache::told;
 use crate::diagnose::thresholds::INDEPENDENT;
 use crate::diagnose::words::{percent, rate, size, time};
@@ -16,7 +16,7 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
     let growing = facts.growing();
     let fastest = growing.first()?;
     let origin = facts.surviving.main_origin(facts.profile, &facts.names);
-    let holder = holder(facts, &growing);
+    let holder = facts.keeper(facts.objects_of(&growing), left);
     let of_background = matches!(origin, Origin::Thread | Origin::Loop);
     if left == 0 || !(of_background || holder.is_some_and(GrowingContainer::keeps_work)) {
         return None;
@@ -89,9 +89,4 @@ fn while_idle(work: &Work) -> Option<String> {
             time(work.busy_s)
         )
     })
-}
-
-fn holder<'f>(facts: &'f Facts<'_>, growing: &[&ProcessFacts]) -> Option<&'f GrowingContainer> {
-    let objects = facts.objects_of(growing)?;
-    objects.keeper()
 }

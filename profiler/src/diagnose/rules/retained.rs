@@ -19,7 +19,7 @@ pub fn judge(facts: &Facts<'_>, left: u64) -> Option<Finding> {
         return None;
     }
     let objects = facts.objects_of(&growing);
-    let container = objects.and_then(ObjectFacts::keeper);
+    let container = facts.keeper(objects, left);
     // Where a container is known and others fill too, it is not known what fills this one.
     let base = if container.is_some() { facts.culprit_of(left) } else { code.unwrap_or_default() };
     let holder = container.map(GrowingContainer::name).or_else(|| objects.and_then(retainer));
@@ -61,10 +61,13 @@ fn unknown_holder(facts: &Facts<'_>) -> String {
     }
 }
 
-/// What keeps most of the sample.
+/// What keeps most of the sample, if that is a fair part of it.
 fn retainer(objects: &ObjectFacts) -> Option<String> {
     let known = |holder: Holder| !matches!(holder, Holder::Unknown | Holder::NoReferrer | Holder::Interpreter);
-    objects.keepers().into_iter().find(|(_, holder, _)| known(*holder)).map(|(path, ..)| path)
+    let keepers = objects.keepers();
+    let all = keepers.iter().fold(0u64, |sum, (_, _, bytes)| sum.saturating_add(*bytes));
+    let largest = keepers.into_iter().find(|(_, holder, _)| known(*holder));
+    largest.filter(|(_, _, bytes)| *bytes as f64 >= all as f64 * PART).map(|(path, ..)| path)
 }
 
 fn survivors(facts: &Facts<'_>) -> Vec<String> {
