@@ -90,8 +90,9 @@ pub enum Register {
     R15 = 14,
 }
 
-/// The attach cookie: function (bits 0..8), the registers of up to three arguments (8..16, 16..24, 24..32)
-/// and the bytes pushed since the function's entry (32..48), so that the return address is at `rsp + pushed`.
+/// The attach cookie: function (bits 0..8), the registers of up to three arguments (8..16, 16..24, 24..32),
+/// the bytes pushed since the function's entry (32..48), so that the return address is at `rsp + pushed`, and whether the
+/// function is one of pymalloc's (48).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub u64);
 
@@ -115,6 +116,16 @@ impl Cookie {
     /// The number of the register that holds argument `index` (0..3) at the site.
     pub const fn register(self, index: u32) -> u8 {
         (self.0 >> (8 + 8 * index)) as u8
+    }
+
+    /// The same, of a function of pymalloc's: small blocks come from its arenas, others from the C library.
+    pub const fn with_objects(self) -> Self {
+        Self(self.0 | 1 << 48)
+    }
+
+    /// Whether the function is one of pymalloc's.
+    pub const fn is_of_objects(self) -> bool {
+        self.0 >> 48 & 1 != 0
     }
 
     /// Bytes between rsp at the site and rsp at the function's entry.

@@ -159,11 +159,15 @@ fn replaced(key: BlockKey, block: &Block) -> bool {
     BLOCKS.insert(&key, block, 0).is_ok()
 }
 
-/// `free(pointer)`.
+/// `free(pointer)`; `of_objects`: pymalloc's, which may call the C library's for the same block.
 #[inline(always)]
-pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
+pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64, of_objects: bool) {
     if pointer == 0 {
         return;
+    }
+    if of_objects && let Some(state) = thread::known(current) {
+        // SAFETY: as in `enter`.
+        unsafe { (*state).given_to_pymalloc(pointer) };
     }
     let mut block = NONE;
     if take(BlockKey::new(config.slot, pointer), &mut block) {
@@ -178,7 +182,7 @@ pub fn free(config: &ProcessConfig, current: Current, pointer: u64, sp: u64) {
     // realloc(p, 0) calls free inside; its block was taken out at realloc's entry.
     let nested = match thread::known(current) {
         // SAFETY: as in `enter`.
-        Some(state) => unsafe { (*state).is_nested(sp) },
+        Some(state) => unsafe { (*state).is_nested(sp) || !of_objects && (*state).was_given(pointer) },
         None => false,
     };
     counters::one(if nested {

@@ -123,14 +123,19 @@ fn send(config: &ProcessConfig, current: Current, regs: Registers, mut event: Ma
     }
 }
 
+/// Largest request that pymalloc serves from its arenas (`SMALL_REQUEST_THRESHOLD`).
+const SMALL: u64 = 512;
+
 /// Who asked: the function of ours that the thread is in.
 #[inline(always)]
 fn via(state: *mut Thread) -> u32 {
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
     let (outer_sp, function) = unsafe { ((*state).outer_sp, (*state).function as u8) };
+    // SAFETY: as above.
+    let small = unsafe { (*state).is_of_objects() && (*state).size <= SMALL };
     if outer_sp == 0 {
         mapping::via::DIRECT
-    } else if function == Function::PoolOpen as u8 {
+    } else if small || function == Function::PoolOpen as u8 {
         mapping::via::PYMALLOC_ARENA
     } else {
         mapping::via::C_ALLOCATOR

@@ -82,7 +82,7 @@ fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Co
         return SKIP_RETURN;
     }
     if function == Function::Free as u8 {
-        heap::free(config, current, regs.get(cookie.register(0)), sp);
+        heap::free(config, current, regs.get(cookie.register(0)), sp, cookie.is_of_objects());
         return SKIP_RETURN;
     }
     if function == Function::CodeDealloc as u8 {
@@ -113,12 +113,14 @@ fn entered(config: &ProcessConfig, current: Current, regs: Registers, cookie: Co
     };
     // SAFETY: the state is a map value that stays valid while the program runs, and only this thread writes it.
     unsafe {
-        if (*state).is_nested(sp) || spares && (*state).has_passed_over(sp) {
+        // Pymalloc jumps to the C library's functions at its end: their stack pointer is then its own.
+        let jumped = (*state).is_of_objects() && (*state).outer_sp == sp && !cookie.is_of_objects();
+        if jumped || (*state).is_nested(sp) || spares && (*state).has_passed_over(sp) {
             counters::one(Counter::Nested);
             return SKIP_RETURN;
         }
         (*state).outer_sp = sp;
-        (*state).function = u64::from(function);
+        (*state).function = u64::from(function) | thread::objects_bit(cookie);
     }
     if config.flags & process_flags::NATIVE != 0 {
         native::note_return(state, sp);

@@ -10,6 +10,7 @@ use profiler_common::MAX_FRAMES;
 use profiler_common::counter::Counter;
 use profiler_common::event::NewStack;
 use profiler_common::ledger::Block;
+use profiler_common::probe::Cookie;
 use profiler_common::unwind::MAX_NATIVE_FRAMES;
 
 use crate::code::read_u64;
@@ -43,16 +44,24 @@ pub struct KnownCode {
     pub deaths: u64,
 }
 
+/// Marks a function of pymalloc's, see [`Cookie::with_objects`].
+const OF_OBJECTS: u64 = 1 << 8;
+
+/// What a function of this cookie has above its number in [`Thread::function`].
+pub fn objects_bit(cookie: Cookie) -> u64 {
+    if cookie.is_of_objects() { OF_OBJECTS } else { 0 }
+}
+
 /// A thread's state.
 #[repr(C)]
 pub struct Thread {
     /// Stack pointer at the entry of the outermost probed function the thread is in; 0 when it is in none.
     pub outer_sp: u64,
-    /// That function: a `Function` as a number.
+    /// That function: a `Function` as a number, and above its eight bits [`OF_OBJECTS`] if it is one of pymalloc's.
     pub function: u64,
     /// Bytes asked for.
     pub size: u64,
-    /// realloc's old pointer, posix_memalign's out pointer.
+    /// realloc's old pointer, posix_memalign's out pointer. Between calls: the last pointer given to pymalloc's free.
     pub pointer: u64,
     /// What the block would stand for; 0 if it is not drawn.
     pub weight: u64,
@@ -128,6 +137,23 @@ impl Thread {
     /// for good: the next call from above it starts anew.
     pub fn is_nested(&self, sp: u64) -> bool {
         self.outer_sp != 0 && sp < self.outer_sp && self.outer_sp - sp < NESTING_REACH
+    }
+
+    /// Whether the outermost function noted is one of pymalloc's.
+    pub fn is_of_objects(&self) -> bool {
+        self.function & OF_OBJECTS != 0
+    }
+
+    /// Pymalloc's free is given a block: what is not its own it gives to the C library's.
+    pub fn given_to_pymalloc(&mut self, pointer: u64) {
+        if self.outer_sp == 0 {
+            self.pointer = pointer;
+        }
+    }
+
+    /// Whether a block was given to pymalloc's free just before.
+    pub fn was_given(&self, pointer: u64) -> bool {
+        self.outer_sp == 0 && self.pointer == pointer
     }
 
     /// Notes a call that is not drawn and may make others inside: nobody tells when it returns.

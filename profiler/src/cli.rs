@@ -41,6 +41,9 @@ enum Command {
     /// The child's side of the calibration.
     #[command(name = calibrate::SUBCOMMAND, hide = true)]
     Calibrate,
+    /// Puts back what was written to processes should pyalloc be killed.
+    #[command(name = trace::keeper::SUBCOMMAND, hide = true)]
+    KeepTables,
 }
 
 /// The child's side of `trace -- COMMAND`.
@@ -74,6 +77,9 @@ pub fn main() -> ExitCode {
     if matches!(cli.command, Command::Calibrate) {
         return calibrate::serve();
     }
+    if matches!(cli.command, Command::KeepTables) {
+        return trace::keeper::serve();
+    }
     match run(&cli.command) {
         Ok(exit) => exit.into(),
         Err(failure) => complain(&failure),
@@ -93,7 +99,7 @@ fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Completions(args) => completions::run(args, &Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
         Command::BenchProbes(args) => bench_probes::run(args),
-        Command::Launch(_) | Command::Calibrate => Ok(Exit::Fine),
+        Command::Launch(_) | Command::Calibrate | Command::KeepTables => Ok(Exit::Fine),
     }
 }
 

@@ -65,6 +65,7 @@ fn probes(pid: Pid) -> (Interpreter, ProbePlan) {
             runtime: interpreter.runtime,
         },
         code_dealloc: interpreter.code_dealloc().map(|function| function.address),
+        exact_objects: false,
     };
     let rules = Release::running().unwrap().site_rules();
     let plan = ProbePlan::for_process(&target, Some(&python), rules).unwrap();

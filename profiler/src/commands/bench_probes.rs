@@ -141,7 +141,7 @@ fn python(args: &BenchProbesArgs) -> Result<Subject, Failure> {
 }
 
 fn inspect(pid: Pid) -> Result<(target::Python, Pid), Failure> {
-    let target = Target::inspect(pid)?;
+    let target = Target::inspect(pid, false)?;
     let python = target.python.ok_or_else(|| Failure::cannot_observe("the interpreter cannot be probed"))?;
     match python.refused {
         Some(reason) => Err(Failure::cannot_observe(reason)),

@@ -8,6 +8,7 @@ mod follow;
 pub mod links;
 mod log;
 mod maps;
+pub mod nudge;
 mod object;
 pub mod plan;
 mod programs;

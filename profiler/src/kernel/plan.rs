@@ -11,7 +11,11 @@ use crate::process::image::{Held, Image};
 use crate::process::link_map;
 use crate::process::maps::Region;
 use crate::process::memory::Memory;
-use crate::python::allocators::{self, Allocators, Hooks, Interpreter, NoPools, ObjectAllocator, Table};
+use crate::python::allocators::{Hooks, Interpreter};
+
+mod objects;
+
+pub use objects::{Objects, SmallObjects};
 
 /// The C allocator's functions. Names of one address are attached once, under the first name.
 const C_ALLOCATOR: [(&str, Function); 11] = [
@@ -99,6 +103,8 @@ pub struct ProbePlan {
     pub points: Vec<ProbePoint>,
     /// What is not probed and why, a sentence each.
     pub notes: Vec<String>,
+    /// How small objects are seen.
+    pub objects: Objects,
 }
 
 impl ProbePlan {
@@ -157,6 +163,8 @@ pub struct Python<'a> {
     pub interpreter: Interpreter<'a>,
     /// Address of `code_dealloc` in the target: `PyCode_Type.tp_dealloc`.
     pub code_dealloc: Option<u64>,
+    /// Every small object is to be seen.
+    pub exact_objects: bool,
 }
 
 impl ProbePlan {
@@ -170,7 +178,7 @@ impl ProbePlan {
         let mut planner = Planner::new(target.images, rules);
         planner.c_allocator(&order)?;
         if let Some(python) = python {
-            planner.pools(&python.interpreter, target);
+            planner.objects(python, target);
             planner.code_dealloc(python.code_dealloc);
         }
         planner.exits(&order);
@@ -195,6 +203,7 @@ struct Planner<'a> {
     held: HashMap<usize, Held>,
     points: Vec<ProbePoint>,
     notes: Vec<String>,
+    objects: Objects,
 }
 
 impl<'a> Planner<'a> {
@@ -205,6 +214,7 @@ impl<'a> Planner<'a> {
             held: HashMap::new(),
             points: Vec::new(),
             notes: Vec::new(),
+            objects: Objects::default(),
         }
     }
 
@@ -258,49 +268,6 @@ impl<'a> Planner<'a> {
         }
         self.notes.push(error.to_string());
         Ok(())
-    }
-
-    /// Where pymalloc opens pools, and what the reader should know about the interpreter's allocators.
-    fn pools<M: Memory>(&mut self, interpreter: &Interpreter<'_>, target: &Target<'_, M>) {
-        let allocators = Allocators::read(interpreter, target.memory, target.regions);
-        if let Ok(Allocators { hooks, .. }) = allocators {
-            self.notes.extend(hooks_note(hooks, target.images));
-        }
-        let pymalloc = matches!(&allocators, Ok(found) if found.object_allocator == ObjectAllocator::Pymalloc);
-        if pymalloc && allocators::inlines_pymalloc(interpreter.image) {
-            self.notes.push(allocators::INLINED_NOTE.to_owned());
-        }
-        let pool_open = allocators
-            .as_ref()
-            .map_err(|&error| error)
-            .map_err(NoPools::from)
-            .and_then(|allocators| allocators.pool_open(interpreter));
-        match pool_open {
-            Ok(vaddr) => {
-                let address = interpreter.image.bias.wrapping_add(vaddr);
-                self.at_address(Function::PoolOpen, "allocate_from_new_pool", address, 0);
-            }
-            Err(NoPools::Mimalloc) => {
-                self.notes.push(allocators::MIMALLOC_NOTE.to_owned());
-                self.mimalloc(&allocators.map(|found| found.mimalloc_tables(interpreter)).unwrap_or_default());
-            }
-            Err(reason) => self.notes.push(reason.to_string()),
-        }
-    }
-
-    /// Every call of the functions of these tables, as of the C allocator's: each has a context before its arguments.
-    fn mimalloc(&mut self, tables: &[(&'static str, Table)]) {
-        const ROLES: [(&str, Function); 4] = [
-            ("Malloc", Function::Malloc),
-            ("Calloc", Function::Calloc),
-            ("Realloc", Function::Realloc),
-            ("Free", Function::Free),
-        ];
-        for (domain, table) in tables {
-            for ((suffix, function), address) in ROLES.into_iter().zip(table.functions) {
-                self.at_address(function, &format!("{domain}{suffix}"), address, 1);
-            }
-        }
     }
 
     fn code_dealloc(&mut self, address: Option<u64>) {
@@ -393,7 +360,7 @@ impl<'a> Planner<'a> {
         self.points.sort_by(|one, other| {
             (one.openable.path(), one.file_offset()).cmp(&(other.openable.path(), other.file_offset()))
         });
-        ProbePlan { points: self.points, notes: self.notes }
+        ProbePlan { points: self.points, notes: self.notes, objects: self.objects }
     }
 }
 

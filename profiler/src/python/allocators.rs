@@ -123,7 +123,10 @@ pub enum NoPools {
     Mimalloc,
     #[error("another allocator has replaced pymalloc: its small objects are not counted")]
     Foreign,
-    #[error("pymalloc's allocate_from_new_pool was not found in this build: small objects are not counted")]
+    #[error(
+        "pymalloc's allocate_from_new_pool was not found in this build: how many small objects are live is read from its \
+         arenas, and who made them is known by samples only"
+    )]
     NotFound,
     #[error(transparent)]
     NoTables(#[from] NoTables),
@@ -202,7 +205,8 @@ pub fn inlines_pymalloc(image: &Image) -> bool {
 
 /// What `inlines_pymalloc` means for the reader of a report.
 pub const INLINED_NOTE: &str = "this python is a profile-optimised build that allocates small objects inside their \
-    callers: blocks of up to 512 bytes are counted by the pools they open, larger ones each";
+    callers: blocks of up to 512 bytes are counted by the pools they open, larger ones each; how many small ones were made and \
+    given back is not known (--exact-objects counts each)";
 
 fn object_allocator(interpreter: &Interpreter<'_>, raw: &Table, mem: &Table, object: &Table) -> ObjectAllocator {
     let own = object.context == 0 && object.functions.iter().all(|&address| interpreter.image.is_code(address));

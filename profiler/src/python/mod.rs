@@ -12,6 +12,7 @@ pub mod identity;
 pub mod layout;
 pub mod linetable;
 pub mod locate;
+pub mod nudge;
 pub mod object;
 pub mod object_layout;
 pub mod pool;

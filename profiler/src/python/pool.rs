@@ -23,11 +23,6 @@ pub fn pool_size(minor: u8) -> u64 {
     if minor <= 9 { 4 << 10 } else { 16 << 10 }
 }
 
-/// Whether pymalloc has a function that only opens pools, to be probed: since 3.9 (bpo-37543).
-pub const fn openings_are_seen(minor: u8) -> bool {
-    minor >= 9
-}
-
 /// Decodes a header; `None` for one that cannot be a pool's (the memory has been given back and used anew).
 pub fn decode(header: &[u8; HEADER_BYTES], pool_size: u64) -> Option<PoolContent> {
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);

@@ -110,7 +110,7 @@ struct Class {
 
 impl Fillers {
     /// Finds where the process keeps its pools; `None` if it has none that can be read, or not yet.
-    pub fn find(pid: Pid, memory: &ProcessMemory) -> Option<Self> {
+    pub fn find(pid: Pid, memory: &ProcessMemory, sees_openings: bool) -> Option<Self> {
         let python = Interpreter::discover(pid).ok().filter(|python| python.initialized)?;
         let regions = maps::read(pid).ok()?;
         let named = allocators::Interpreter {
@@ -120,7 +120,7 @@ impl Fillers {
             runtime: python.runtime,
         };
         let place = arenas::find(&named, python.layout, memory, &regions).ok()?;
-        Some(Self::at(place, pool::openings_are_seen(python.layout.minor), memory))
+        Some(Self::at(place, sees_openings, memory))
     }
 
     /// As its parent's, for a process just forked.

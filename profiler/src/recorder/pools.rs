@@ -8,6 +8,7 @@ use profiler_common::ledger::{BlockKey, NOT_READ, Pool};
 use super::fillers::{Fillers, Process};
 use super::process::{EndReading, Traced, is_swapped};
 use crate::kernel::Kernel;
+use crate::kernel::plan::SmallObjects;
 use crate::ledger::fillers::{Live, charge};
 use crate::process::memory::{Memory as _, ProcessMemory};
 use crate::python::pool::{self, HEADER_BYTES, PoolContent};
@@ -43,12 +44,17 @@ impl Traced {
     /// Finds its pools, if that has not been tried yet: takes some 10 ms. An interpreter that has yet to begin has none, and
     /// is asked again.
     pub fn find_pools(&mut self) {
-        let (Some(memory), Some(layout)) = (&self.memory, self.layout) else { return };
-        if !matches!(self.watching, Watching::Unknown) || layout.free_threaded {
+        let Some(memory) = &self.memory else { return };
+        let sees_openings = match self.small_objects {
+            SmallObjects::Pools => true,
+            SmallObjects::Arenas => false,
+            SmallObjects::Each | SmallObjects::Unseen => return,
+        };
+        if !matches!(self.watching, Watching::Unknown) {
             return;
         }
         self.asked += 1;
-        match Fillers::find(self.identity.pid, memory) {
+        match Fillers::find(self.identity.pid, memory, sees_openings) {
             Some(fillers) => self.watching = Watching::Yes(Box::new(fillers)),
             None if self.asked > ASKED_AT_MOST => self.watching = Watching::No,
             None => {}

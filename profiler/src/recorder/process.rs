@@ -12,6 +12,7 @@ use super::held::Books;
 use super::pools::Watching;
 use super::residence::{Faults, Residence, Subject, own_mappings, sorted};
 use super::unshared::{self, UnsharedSum};
+use crate::kernel::plan::SmallObjects;
 use crate::ledger::fillers::Charge;
 use crate::ledger::mapping::MappingLedger;
 use crate::ledger::resident::{Allocation, Estimate, Owner};
@@ -37,6 +38,8 @@ pub struct Start {
     pub interpreter: String,
     /// What is special about it.
     pub notes: Vec<String>,
+    /// How its small objects are seen.
+    pub small_objects: SmallObjects,
     /// Its memory.
     pub memory: Option<ProcessMemory>,
     /// The end of its heap.
@@ -52,6 +55,7 @@ impl Start {
             python: String::new(),
             interpreter: String::new(),
             notes: Vec::new(),
+            small_objects: SmallObjects::default(),
             memory: None,
             program_break: None,
         }
@@ -125,6 +129,8 @@ pub struct Traced {
     /// The largest RSS before the trace, bytes.
     peak_at_start: u64,
     pub(super) pools_read_ms: Option<u64>,
+    /// How its small objects are seen.
+    pub(super) small_objects: SmallObjects,
     /// Who fills its pools.
     pub(super) watching: Watching,
     /// How often it was looked for its pools.
@@ -194,6 +200,7 @@ impl Traced {
             chars_at_start: read_chars(start.identity.pid),
             vitals,
             pools_read_ms: None,
+            small_objects: start.small_objects,
             watching: Watching::Unknown,
             asked: 0,
             swapped: false,
@@ -218,6 +225,7 @@ impl Traced {
             python: parent.map(|parent| parent.info.python.clone()).unwrap_or_default(),
             interpreter: parent.map(|parent| parent.info.interpreter.clone()).unwrap_or_default(),
             notes: Vec::new(),
+            small_objects: parent.map(|parent| parent.small_objects).unwrap_or_default(),
             memory: ProcessMemory::open(pid).ok(),
             program_break: parent.and_then(|parent| parent.mappings.program_break()),
         };
@@ -266,6 +274,12 @@ impl Traced {
         self.info.notes = start.notes;
         self.layout = start.layout;
         self.memory = start.memory;
+        self.small_objects = start.small_objects;
+    }
+
+    /// Something that the reader should know of it.
+    pub fn note(&mut self, sentence: String) {
+        self.info.notes.push(sentence);
     }
 
     /// Its probes were on this long after it began, microseconds.

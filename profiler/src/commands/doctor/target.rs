@@ -79,6 +79,7 @@ impl PythonFound {
                 runtime: self.runtime,
             },
             code_dealloc: self.code_dealloc,
+            exact_objects: false,
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn launch(args: &TraceArgs, kernel: &mut Kernel) -> Result<(Target, L
         }
         let found = if args.no_uprobes { Found::Unprobed } else { at_entry(pid, kernel, &child, &name)? };
         match found {
-            Found::Python => return Ok((Target::inspect(pid)?, child)),
+            Found::Python => return Ok((Target::inspect(pid, args.counts_each_object())?.or_refused()?, child)),
             Found::Other => {}
             Found::Unprobed => {
                 child.resume().map_err(failed)?;
@@ -121,7 +121,7 @@ fn running(child: &Launched, name: &str) -> Result<Target, Failure> {
 }
 
 fn initialized(pid: Pid) -> Option<Target> {
-    let target = Target::inspect(pid).ok()?;
+    let target = Target::inspect(pid, false).ok()?;
     target.python.as_ref().is_some_and(|python| python.initialized).then_some(target)
 }
 

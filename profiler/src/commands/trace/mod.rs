@@ -1,8 +1,10 @@
 //! `pyalloc trace`: attach or launch, record, report.
 
 mod end;
+pub mod keeper;
 mod launch;
 mod live;
+mod nudges;
 mod probes;
 mod progress;
 pub(super) mod record;
@@ -73,6 +75,10 @@ pub struct TraceArgs {
     /// who keeps them. Read from outside; the process is not stopped.
     #[arg(long)]
     pub objects: bool,
+    /// Count every small object at its call. Where the interpreter has its allocator compiled into its callers this writes
+    /// eight bytes of the process, which are put back at the end (docs/small-objects.md); dear.
+    #[arg(long, conflicts_with_all = ["sample_interval", "no_uprobes"])]
+    pub exact_objects: bool,
     /// Tell on standard error what the kernel side sees of forks, execs and exits.
     #[arg(short, long)]
     pub verbose: bool,
@@ -106,6 +112,11 @@ pub enum LedgerArg {
 }
 
 impl TraceArgs {
+    /// Whether each small object is to be counted.
+    pub fn counts_each_object(&self) -> bool {
+        self.exact_objects && self.keeps(LedgerArg::Heap)
+    }
+
     /// Whether a ledger is to be kept.
     pub fn keeps(&self, ledger: LedgerArg) -> bool {
         self.ledger.contains(&ledger) && !(self.no_uprobes && ledger == LedgerArg::Heap)

@@ -111,7 +111,7 @@ impl Recording {
         let follow = if args.no_children { 0 } else { process_flags::FOLLOW };
         let native = if args.native { process_flags::NATIVE } else { 0 };
         let resident = if args.keeps(LedgerArg::Resident) { process_flags::RESIDENT } else { 0 };
-        let mut tree = Tree::new(follow | native | resident, Probes::wanted(args));
+        let mut tree = Tree::new(follow | native | resident, Probes::wanted(args), args.counts_each_object());
         let hold = if launched.is_some() { process_flags::HOLD_AT_EXIT } else { 0 };
         let found: Vec<Pid> = targets.iter().map(|target| target.identity.pid).collect();
         // A report without its cost is still a report, and says so.
@@ -180,7 +180,7 @@ impl Recording {
             if self.tree.contains(pid) {
                 continue;
             }
-            let Ok(target) = Target::inspect(pid).or_else(|_| Target::unknown(pid)) else { continue };
+            let Ok(target) = self.tree.inspect(pid).or_else(|_| Target::unknown(pid)) else { continue };
             // It may have ended by now.
             let _ = self.tree.add(&mut self.kernel, &mut self.recorder, target, 0);
         }
@@ -319,6 +319,10 @@ impl Recording {
         self.progress.finish();
         self.drain()?;
         self.tree.check(&mut self.kernel, &mut self.recorder).map_err(Failure::cannot_observe)?;
+        self.tree.restore(&mut self.recorder);
+        // In what was forked just before, too.
+        self.drain()?;
+        self.tree.restore(&mut self.recorder);
         self.tree.forget_all(&mut self.kernel);
         self.drain()?;
         self.recorder.sample(&self.kernel, self.evidence.is_some()).map_err(Failure::cannot_observe)?;

@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use crate::kernel::plan;
 use crate::kernel::release::Release;
 use crate::kernel::site::SiteRules;
-use crate::kernel::{Kernel, ProbePlan};
+use crate::kernel::{Kernel, ProbePlan, ProbePoint};
 use crate::process::cgroup::{Membership, MemoryGroup};
 use crate::process::image::Image;
 use crate::process::launch::Launched;
@@ -42,9 +42,10 @@ pub struct Python {
 }
 
 impl Python {
-    /// Whether the opening of pools is probed.
-    pub fn counts_pools(&self) -> bool {
-        self.plan.points.iter().any(|point| point.function == Function::PoolOpen)
+    /// Whether it is known how its small objects are seen.
+    pub fn sees_objects(&self) -> bool {
+        let tells = |point: &ProbePoint| point.function == Function::PoolOpen || point.cookie.is_of_objects();
+        self.plan.points.iter().any(tells)
     }
 }
 
@@ -63,11 +64,11 @@ impl Roots {
             let (target, launched) = launch::launch(args, kernel)?;
             return Ok(Self { targets: vec![target], launched: Some(launched) });
         }
-        let pids = select::pids(args)?;
+        let (pids, exact) = (select::pids(args)?, args.counts_each_object());
         let mut targets = Vec::new();
         let mut refusal = None;
         for pid in pids {
-            match Target::inspect(pid) {
+            match Target::inspect(pid, exact).and_then(Target::or_refused) {
                 Ok(target) => targets.push(target),
                 Err(failure) => {
                     refusal.get_or_insert(failure);
@@ -88,14 +89,14 @@ impl Roots {
 }
 
 impl Target {
-    /// Finds the interpreter of a process and the places for its probes.
-    pub fn inspect(pid: Pid) -> Result<Self, Failure> {
+    /// Finds the interpreter of a process and the places for its probes; `exact`: of every small object.
+    pub fn inspect(pid: Pid, exact: bool) -> Result<Self, Failure> {
         let gone = |error| Failure::cannot_observe(format!("process {pid} has gone: {error}"));
         let identity = Identity::of(pid).map_err(gone)?;
         let interpreter = Interpreter::discover(pid).map_err(Failure::cannot_observe)?;
         let memory = ProcessMemory::open(pid).map_err(gone)?;
         let regions = maps::read(pid).map_err(gone)?;
-        let (plan, refused) = match probes(pid, &interpreter, &memory, &regions) {
+        let (plan, refused) = match probes(pid, &interpreter, &memory, &regions, exact) {
             Ok(plan) => (plan, None),
             Err(reason) => (ProbePlan::default(), Some(reason)),
         };
@@ -106,12 +107,25 @@ impl Target {
             python: interpreter.version.to_string(),
             interpreter: interpreter.image.path.display().to_string(),
             notes: plan.notes.clone(),
+            small_objects: plan.objects.seen,
             memory: Some(memory),
             program_break: heap.map(|region| region.end),
         };
         let config = interpreter.walker_config(0, 0);
         let python = Python { config, plan, refused, initialized: interpreter.initialized };
         Ok(Self { identity, start, python: Some(python) })
+    }
+
+    /// Refuses a process that was asked for whose small objects cannot all be counted, where that was asked for too.
+    pub(super) fn or_refused(self) -> Result<Self, Failure> {
+        let pid = self.identity.pid;
+        match self.python.as_ref().and_then(|python| python.plan.objects.refused) {
+            Some(reason) => Err(Failure::cannot_observe(format!(
+                "cannot count every small object of process {pid} (--exact-objects): {reason}; without that option they \
+                 are counted by their pools"
+            ))),
+            None => Ok(self),
+        }
     }
 
     /// Notes a memory limit that holds for us too: what we take is then taken from the target.
@@ -149,6 +163,7 @@ fn probes(
     interpreter: &Interpreter,
     memory: &ProcessMemory,
     regions: &[Region],
+    exact_objects: bool,
 ) -> Result<ProbePlan, String> {
     let images = Image::all(pid, regions);
     let target = plan::Target { memory, regions, images: &images, executable: Image::executable(pid, &images) };
@@ -161,6 +176,7 @@ fn probes(
             runtime: interpreter.runtime,
         },
         code_dealloc: interpreter.code_dealloc().map(|function| function.address),
+        exact_objects,
     };
     let plan = ProbePlan::for_process(&target, Some(&python), site_rules()).map_err(|error| error.to_string())?;
     if !plan.points.iter().any(|point| point.function == Function::CodeDealloc) {

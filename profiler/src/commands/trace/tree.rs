@@ -12,6 +12,7 @@ use profiler_common::config::{
 use profiler_common::event::{Lifecycle, lifecycle};
 
 use super::end::exit_of;
+use super::nudges::Nudges;
 use super::probes::{self, Probes};
 use super::target::{Python, Target};
 use crate::exit::Failure;
@@ -45,6 +46,9 @@ pub struct Tree {
     next_slot: u32,
     /// Forked processes whose pages have not been looked at yet.
     new: VecDeque<u32>,
+    /// Every small object is to be counted.
+    exact_objects: bool,
+    nudges: Nudges,
 }
 
 struct Member {
@@ -91,11 +95,16 @@ enum State {
     Followed,
 }
 
+/// The tables of a process are not as they were changed to.
+const CHANGED_NOTE: &str = "the allocator tables of this process were changed during the trace, by itself or by another tool \
+    (tracemalloc, memray): small objects that it made after that may be missing";
+
 impl Tree {
-    /// No process yet. `flags` are those of every process: native frames, following, page faults.
-    pub fn new(flags: u32, probes: Probes) -> Self {
-        let (members, programs, new) = (HashMap::new(), HashMap::new(), VecDeque::new());
-        Self { members, programs, flags, probes, told: Vec::new(), next_slot: 0, new }
+    /// No process yet. `flags` are those of every process: native frames, following, page faults; `exact_objects`, whether
+    /// every small object is counted.
+    pub fn new(flags: u32, probes: Probes, exact_objects: bool) -> Self {
+        let (members, programs, new, nudges) = (HashMap::new(), HashMap::new(), VecDeque::new(), Nudges::default());
+        Self { members, programs, flags, probes, told: Vec::new(), next_slot: 0, new, exact_objects, nudges }
     }
 
     /// What the user is to be told now, a sentence each.
@@ -108,6 +117,20 @@ impl Tree {
     pub fn ends_unheld(&self) -> bool {
         let unprobed = |member: &Member| matches!(&member.state, State::Probed { points, .. } if points.is_empty());
         self.flags & process_flags::RESIDENT != 0 && self.members.values().any(unprobed)
+    }
+
+    /// Finds out what is needed to trace a process.
+    pub fn inspect(&self, pid: Pid) -> Result<Target, Failure> {
+        Target::inspect(pid, self.exact_objects)
+    }
+
+    /// Puts back what was written to the processes.
+    pub fn restore(&mut self, recorder: &mut Recorder) {
+        for slot in self.nudges.restore() {
+            if let Some(process) = recorder.process_mut(slot) {
+                process.note(CHANGED_NOTE.to_owned());
+            }
+        }
     }
 
     /// Attaches to a process that was found or launched; `hold` are flags of this one alone.
@@ -198,6 +221,7 @@ impl Tree {
                 Ok(())
             }
             lifecycle::LEFT_ALONE => {
+                self.nudges.free(slot, Pid(event.header.pid));
                 if let Some(Member { state: State::Probed { points, .. }, .. }) = self.members.get(&slot) {
                     // A process that has ended by now needs it no more.
                     let _ = kernel.free_from_probes(Pid(event.header.pid), points);
@@ -290,6 +314,13 @@ impl Tree {
         {
             process.info.without_probes = Some(self.probes.why_none().to_owned());
         }
+        if !points.is_empty() {
+            let refused = |error: std::io::Error| KernelError::Refused {
+                what: format!("to change the allocator tables of process {pid}"),
+                reason: error.to_string(),
+            };
+            self.nudges.apply(slot, pid, python.plan.objects.nudge).map_err(refused)?;
+        }
         if let Some(program) = program_of(pid) {
             self.programs.insert(program, points.clone());
         }
@@ -338,6 +369,7 @@ impl Tree {
             return Ok(());
         };
         let points = points.clone();
+        self.nudges.inherit(event.code, slot, identity.pid);
         if self.flags & process_flags::NATIVE != 0 {
             recorder.refresh_native(kernel)?;
         }
@@ -382,6 +414,7 @@ impl Tree {
         let old_slot = event.header.slot;
         let Some(old) = self.members.remove(&old_slot) else { return Ok(()) };
         kernel.detach_process(old_slot);
+        self.nudges.forget(old_slot);
         let slot = event.code;
         if slot == NO_SLOT {
             recorder.set_end(old_slot, profile::End::Executed);
@@ -424,10 +457,14 @@ impl Tree {
         if kernel.slot_of(identity.pid) != Some(slot) && !too_late {
             return Ok(());
         }
-        let found = if is_worth_a_look(identity.pid, looked) { Target::inspect(identity.pid).ok() } else { None };
+        let found = if is_worth_a_look(identity.pid, looked) {
+            Target::inspect(identity.pid, self.exact_objects).ok()
+        } else {
+            None
+        };
         let state = match found {
             // Before the loader is done, CPython's tables of allocator functions are not filled in.
-            Some(Target { python: Some(python), .. }) if !python.initialized && !python.counts_pools() => return Ok(()),
+            Some(Target { python: Some(python), .. }) if !python.initialized && !python.sees_objects() => return Ok(()),
             // A look takes long enough for it to execute the next program, and then that one's interpreter was found.
             Some(Target { start, python: Some(python), .. }) if kernel.slot_of(identity.pid) == Some(slot) => {
                 if let Some(process) = recorder.process_mut(slot) {
@@ -487,6 +524,7 @@ impl Tree {
             return;
         }
         let Some(member) = self.members.remove(&slot) else { return };
+        self.nudges.forget(slot);
         recorder.set_end(slot, member.status.map_or(profile::End::Vanished, exit_of));
         kernel.forget_process(member.identity.pid, slot);
         kernel.detach_process(slot);

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::kernel::site::SiteClass;
+use crate::python::allocators::{self, Allocators};
+use crate::python::nudge::NoNudge;
 use crate::python::running::{Running, interpreters};
 
 const RULES: SiteRules = SiteRules::for_kernel(6, 18);
@@ -12,9 +14,13 @@ const RULES: SiteRules = SiteRules::for_kernel(6, 18);
 const TP_DEALLOC: u64 = 48;
 
 fn plan(running: &Running) -> ProbePlan {
+    plan_with(running, false)
+}
+
+fn plan_with(running: &Running, exact_objects: bool) -> ProbePlan {
     let interpreter = running.interpreter();
     let code_type = interpreter.image.address_of("PyCode_Type").unwrap();
-    let python = Python { interpreter, code_dealloc: running.memory.u64(code_type + TP_DEALLOC).ok() };
+    let python = Python { interpreter, code_dealloc: running.memory.u64(code_type + TP_DEALLOC).ok(), exact_objects };
     ProbePlan::for_process(&target(running), Some(&python), RULES).unwrap()
 }
 
@@ -36,6 +42,36 @@ fn is_libc_236(plan: &ProbePlan) -> bool {
     let data = std::fs::read(malloc.openable.path()).unwrap();
     let version = b"GNU C Library (Debian GLIBC 2.36-";
     data.windows(version.len()).any(|bytes| bytes == version)
+}
+
+#[test]
+fn counts_every_small_object_where_it_is_asked_to() {
+    for program in interpreters() {
+        let running = Running::start(&program, &[]);
+        let Objects { seen, nudge, refused } = plan(&running).objects;
+        let pools = if running.interpreter().minor == 8 { SmallObjects::Arenas } else { SmallObjects::Pools };
+        assert_eq!((seen, nudge.len(), refused), (pools, 0, None), "{program:?}");
+        let exact = plan_with(&running, true);
+        let inlines = allocators::inlines_pymalloc(running.interpreter().image);
+        if let Some(NoNudge::NoRoom(_)) = exact.objects.refused {
+            assert!(inlines && exact.objects.nudge.is_empty() && exact.objects.seen == pools, "{program:?}");
+            continue;
+        }
+        assert_eq!(exact.objects.seen, SmallObjects::Each, "{program:?} {:?}", exact.objects);
+        assert_eq!(exact.objects.nudge.len(), if inlines { 8 } else { 0 }, "{program:?}");
+        for name in ["_PyObject_Malloc", "_PyObject_Calloc", "_PyObject_Realloc", "_PyObject_Free"] {
+            let point = point(&exact, name);
+            assert!(point.cookie.is_of_objects() && point.wants_return() == (name != "_PyObject_Free"), "{point:?}");
+        }
+        assert!(!point(&exact, "malloc").cookie.is_of_objects());
+        assert!(!exact.points.iter().any(|point| point.function == Function::PoolOpen), "{program:?}");
+        let debug = Running::start(&program, &[("PYTHONMALLOC", "debug")]);
+        let refused = plan_with(&debug, true).objects;
+        assert!(refused.refused.is_some() && refused.nudge.is_empty(), "{program:?} {refused:?}");
+        let malloc = Running::start(&program, &[("PYTHONMALLOC", "malloc")]);
+        let objects = plan_with(&malloc, true).objects;
+        assert_eq!((objects.seen, objects.nudge.len(), objects.refused), (SmallObjects::Each, 0, None), "{program:?}");
+    }
 }
 
 #[test]
