@@ -54,6 +54,7 @@ fn starts_are_not_judged_too_soon() {
 fn what_is_there_at_the_end_only_is_no_leak() {
     check("held_batches", Pattern::PayloadOrTrafficPressure);
     let found = diagnose(&recorded("held_batches")).findings;
+    check("held_batches_busy", Pattern::PayloadOrTrafficPressure);
     check("payload_inflated_stream", Pattern::PayloadOrTrafficPressure);
     assert!(found.iter().all(|finding| finding.pattern != Pattern::NativeLeak), "{found:?}");
 }

@@ -53,8 +53,15 @@ fn growing(facts: &Facts<'_>) -> Diagnosis {
     let in_flight = findings.iter().any(|finding| finding.pattern == Pattern::PayloadOrTrafficPressure);
     let mut beside = Vec::new();
     let again = |finding: &Finding| in_flight && finding.pattern == Pattern::PayloadOrTrafficPressure;
-    for finding in others(facts).into_iter().filter(|finding| !again(finding)) {
-        match of_growth(facts, &finding) {
+    let others: Vec<Finding> = others(facts).into_iter().filter(|finding| !again(finding)).collect();
+    // Growth of less than a burst is not told from one, but for what is seen to be kept.
+    let total = facts.growth.total.max(0).unsigned_abs();
+    let is_burst = |finding: &Finding| finding.pattern == Pattern::PayloadOrTrafficPressure && finding.bytes >= total;
+    if others.iter().any(is_burst) {
+        findings.retain(is_kept);
+    }
+    for finding in others {
+        match of_growth(facts, &finding).or_else(|| is_burst(&finding).then_some(total)) {
             Some(bytes) => findings.push(Finding { bytes, ..finding }),
             None => beside.push(finding),
         }
@@ -72,6 +79,15 @@ fn growing(facts: &Facts<'_>) -> Diagnosis {
     }
     findings.extend(beside);
     Diagnosis { pattern, headline, findings, parts, ..Diagnosis::default() }
+}
+
+/// Whether a finding rests on what keeps the memory, and not on its growth alone.
+fn is_kept(finding: &Finding) -> bool {
+    match finding.pattern {
+        Pattern::NativeLeak => false,
+        Pattern::RetainedReferences | Pattern::BackgroundStateWhileIdle => !finding.culprit.holder.is_empty(),
+        _ => true,
+    }
 }
 
 /// The bytes of growth that a finding explains; `None` if its bytes are of a level. Bursts explain what they leave with the
