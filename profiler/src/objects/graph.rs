@@ -29,7 +29,10 @@ impl Graph {
     pub fn new(heap: &Heap<'_>, roots: &[(u32, Root)]) -> Self {
         let count = heap.objects.len();
         let mut graph = Self { parents: vec![Parent::None; count], order: Vec::with_capacity(count), deep: Vec::new() };
-        graph.reach(heap, roots);
+        // What a guess leads to may be held by something else that is known to.
+        let named = roots.iter().filter(|(_, root)| root.is_named()).copied().collect::<Vec<_>>();
+        graph.reach(&named, |object| heap.certain_targets(object));
+        graph.reach(roots, |object| heap.targets(object));
         let mut referred = vec![false; count];
         for object in 0..count as u32 {
             for &target in heap.targets(object) {
@@ -41,10 +44,11 @@ impl Graph {
             .filter(|object| lost(&graph, object) && !referred[*object as usize])
             .map(|object| (object, Root::NoReferrer))
             .collect();
-        graph.level(heap, alone);
+        let mut seen: Vec<bool> = graph.parents.iter().map(|parent| *parent != Parent::None).collect();
+        graph.level(heap, alone, &mut seen);
         for object in 0..count as u32 {
             if lost(&graph, &object) {
-                graph.level(heap, vec![(object, Root::Cycle)]);
+                graph.level(heap, vec![(object, Root::Cycle)], &mut seen);
             }
         }
         graph.deep = graph.sums(heap);
@@ -52,46 +56,52 @@ impl Graph {
     }
 
     /// From the roots by their levels: what is nearest to a root, its level added, is reached from it.
-    fn reach(&mut self, heap: &Heap<'_>, roots: &[(u32, Root)]) {
+    ///
+    /// What was reached before keeps its way, and is gone through again for what is reached from it.
+    fn reach<'a>(&mut self, roots: &[(u32, Root)], targets: impl Fn(u32) -> &'a [u32]) {
         let last = roots.iter().map(|(_, root)| root.level()).max().unwrap_or(0);
-        let mut front = Vec::new();
+        let (mut seen, mut front) = (vec![false; self.parents.len()], Vec::new());
         for level in 0..=last {
             for &(object, root) in roots.iter().filter(|(_, root)| root.level() == level) {
-                self.take(object, Parent::Root(root), &mut front);
+                self.take(object, Parent::Root(root), &mut seen, &mut front);
             }
             if level < last {
-                front = self.step(heap, &front);
+                front = self.step(&targets, &mut seen, &front);
             }
         }
         while !front.is_empty() {
-            front = self.step(heap, &front);
+            front = self.step(&targets, &mut seen, &front);
         }
     }
 
-    fn level(&mut self, heap: &Heap<'_>, roots: Vec<(u32, Root)>) {
+    /// From roots that are all as good, to what was not reached before.
+    fn level(&mut self, heap: &Heap<'_>, roots: Vec<(u32, Root)>, seen: &mut [bool]) {
         let mut front = Vec::new();
         for (object, root) in roots {
-            self.take(object, Parent::Root(root), &mut front);
+            self.take(object, Parent::Root(root), seen, &mut front);
         }
         while !front.is_empty() {
-            front = self.step(heap, &front);
+            front = self.step(|object| heap.targets(object), seen, &front);
         }
     }
 
-    fn take(&mut self, object: u32, parent: Parent, front: &mut Vec<u32>) {
+    fn take(&mut self, object: u32, parent: Parent, seen: &mut [bool], front: &mut Vec<u32>) {
+        if std::mem::replace(&mut seen[object as usize], true) {
+            return;
+        }
+        front.push(object);
         let entry = &mut self.parents[object as usize];
         if *entry == Parent::None {
             *entry = parent;
             self.order.push(object);
-            front.push(object);
         }
     }
 
-    fn step(&mut self, heap: &Heap<'_>, front: &[u32]) -> Vec<u32> {
+    fn step<'a>(&mut self, targets: impl Fn(u32) -> &'a [u32], seen: &mut [bool], front: &[u32]) -> Vec<u32> {
         let mut next = Vec::new();
         for &object in front {
-            for &target in heap.targets(object) {
-                self.take(target, Parent::Object(object), &mut next);
+            for &target in targets(object) {
+                self.take(target, Parent::Object(object), seen, &mut next);
             }
         }
         next

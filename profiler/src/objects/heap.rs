@@ -46,7 +46,18 @@ pub struct Heap<'a> {
     /// For each object where its references begin in `targets`, and the end.
     starts: Vec<usize>,
     targets: Vec<u32>,
+    /// For each object how many of its references are certain: they are the first ones.
+    certain: Vec<u32>,
     most: usize,
+}
+
+/// A word in an object that may be a reference.
+struct Word {
+    target: u64,
+    /// It must be one.
+    exact: bool,
+    /// Nothing says that there is a reference in this place: what looks like one may be left over from what was there before.
+    guessed: bool,
 }
 
 impl<'a> Heap<'a> {
@@ -63,6 +74,7 @@ impl<'a> Heap<'a> {
             invalid: HashSet::new(),
             starts: vec![0],
             targets: Vec::new(),
+            certain: Vec::new(),
             most,
         }
     }
@@ -98,6 +110,12 @@ impl<'a> Heap<'a> {
             (Some(&start), Some(&end)) => &self.targets[start..end],
             _ => &[],
         }
+    }
+
+    /// Of these, the ones in places that are known to hold references.
+    pub fn certain_targets(&self, object: u32) -> &[u32] {
+        let certain = self.certain.get(object as usize).copied().unwrap_or(0);
+        self.targets(object).get(..certain as usize).unwrap_or_default()
     }
 
     /// The type of the object at an address, if there is one.
@@ -159,7 +177,7 @@ impl<'a> Heap<'a> {
     /// Follows the references of all objects, and of those found on the way.
     pub fn follow(&mut self) {
         let mut next = 0;
-        let mut found = Vec::new();
+        let (mut found, mut guessed) = (Vec::new(), Vec::new());
         while (next as usize) < self.objects.len() {
             if next % STEP == 0 && self.copy.is_late() {
                 self.partial = true;
@@ -167,13 +185,16 @@ impl<'a> Heap<'a> {
             }
             self.references(next, &mut found);
             let (first, mut wrong) = (self.targets.len(), 0);
-            for &(address, exact) in &found {
-                match self.add(address) {
+            for word in &found {
+                match self.add(word.target) {
+                    Some(target) if word.guessed => guessed.push(target),
                     Some(target) => self.targets.push(target),
-                    None if exact && !self.partial => wrong += 1,
+                    None if word.exact && !self.partial => wrong += 1,
                     None => {}
                 }
             }
+            self.certain.push((self.targets.len() - first) as u32);
+            self.targets.append(&mut guessed);
             // What refers to so much that is none is no object itself: freed, or written anew while it was read.
             if wrong > FEW && wrong * 2 > found.len() {
                 self.targets.truncate(first);
@@ -187,7 +208,7 @@ impl<'a> Heap<'a> {
     }
 
     /// The words in an object that may be references, and whether each must be one.
-    fn references(&mut self, object: u32, found: &mut Vec<(u64, bool)>) {
+    fn references(&mut self, object: u32, found: &mut Vec<Word>) {
         found.clear();
         let Object { address, kind, .. } = self.objects[object as usize];
         let Some(kind) = self.kinds.list.get(kind as usize) else { return };
@@ -195,7 +216,11 @@ impl<'a> Heap<'a> {
         let items = if kind.shape == Shape::List { view.items_now(address) } else { None };
         let mut push = |reference: Reference| {
             if reference.target >= 4096 && reference.target.is_multiple_of(8) {
-                found.push((reference.target, reference.exact));
+                found.push(Word {
+                    target: reference.target,
+                    exact: reference.exact,
+                    guessed: is_guessed(&reference, kind),
+                });
             }
         };
         let whole = match items {
@@ -208,5 +233,14 @@ impl<'a> Heap<'a> {
         if whole.is_none() && !self.copy.is_spent() {
             self.discarded += 1;
         }
+    }
+}
+
+/// C code has a module's state and an object's fields as it likes: which of these are references only names tell.
+fn is_guessed(reference: &Reference, of: &Kind) -> bool {
+    match reference.slot {
+        Slot::State => true,
+        Slot::Field(offset) => of.shape == Shape::Plain && !of.named.contains(&offset),
+        _ => false,
     }
 }

@@ -67,6 +67,8 @@ pub struct Kind {
     pub keys: u64,
     /// Index of its base.
     pub base: Option<u32>,
+    /// Offsets of the fields that have names, its bases' included.
+    pub named: Vec<u64>,
     /// The shape of its objects.
     pub shape: Shape,
 }
@@ -136,6 +138,9 @@ impl Kinds {
         let made = flags & kind::HEAP != 0;
         let inherited = base.and_then(|base| self.list.get(base as usize)).map_or(Shape::Plain, |base| base.shape);
         let shape = own_shape(&plain, made).unwrap_or(inherited);
+        let mut named =
+            base.and_then(|base| self.list.get(base as usize)).map_or(Vec::new(), |base| base.named.clone());
+        named.extend(members(copy, address).map(|(_, offset)| offset));
         Some(Kind {
             address,
             name: if made { full_name(copy, layouts, address, plain) } else { plain },
@@ -146,6 +151,7 @@ impl Kinds {
             weak: word(kind::WEAK_LIST)?.cast_signed(),
             keys: if made { word(layouts.objects.type_keys)? } else { 0 },
             base,
+            named,
             shape,
         })
     }
@@ -257,13 +263,17 @@ pub fn text(copy: &Copy<'_>, layouts: Layouts, address: u64) -> Option<String> {
 
 /// The name of the field at an offset, if the type itself names it.
 fn member(copy: &Copy<'_>, address: u64, offset: u64) -> Option<String> {
-    let members = copy.word(address.checked_add(kind::MEMBERS)?).filter(|&members| members != 0)?;
-    for index in 0..MOST_MEMBERS {
-        let entry = members.checked_add(index * kind::MEMBER_BYTES)?;
+    let (name, _) = members(copy, address).find(|member| member.1 == offset)?;
+    copy.text(name, NAME as u64)
+}
+
+/// The fields that a type itself names: the address of the name, and the offset.
+fn members(copy: &Copy<'_>, address: u64) -> impl Iterator<Item = (u64, u64)> {
+    let first = address.checked_add(kind::MEMBERS).and_then(|place| copy.word(place)).filter(|&first| first != 0);
+    let member = move |index: u64| {
+        let entry = first?.checked_add(index * kind::MEMBER_BYTES)?;
         let name = copy.word(entry).filter(|&name| name != 0)?;
-        if copy.word(entry + kind::MEMBER_OFFSET)? == offset {
-            return copy.text(name, NAME as u64);
-        }
-    }
-    None
+        Some((name, copy.word(entry.checked_add(kind::MEMBER_OFFSET)?)?))
+    };
+    (0..MOST_MEMBERS).map_while(member)
 }

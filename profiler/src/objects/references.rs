@@ -6,7 +6,7 @@ use super::table;
 use crate::python::object_layout::{self as at, Attributes, kind};
 
 /// Items of one object that are followed.
-const MOST_ITEMS: u64 = 1 << 28;
+pub const MOST_ITEMS: u64 = 1 << 28;
 /// A list with as many items is read again in the moment in which it is followed.
 const LONG_LIST: u64 = 256;
 /// How often that is tried.
@@ -354,7 +354,11 @@ impl View<'_> {
                 let block = (at::DEQUE_BLOCK_ITEMS + 2) * 8;
                 apart = (self.length(address, of)? / at::DEQUE_BLOCK_ITEMS + 1).checked_mul(block)?;
             }
-            _ if of.item > 0 => own += self.length(address, of)?.checked_mul(of.item)?,
+            _ if of.item > 0 => {
+                own += self.length(address, of)?.checked_mul(of.item)?;
+                // One that was given back, with something else where its length was, ends where no memory is.
+                self.copy.holds(address, own).then_some(())?;
+            }
             _ => own += self.inline_bytes(address, of),
         }
         let whole = (own.checked_add(of.before(layout))?).next_multiple_of(at::ALIGNED);

@@ -39,6 +39,11 @@ pub enum Root {
 }
 
 impl Root {
+    /// Whether it is one for certain: the others are found by looking at any word of memory.
+    pub const fn is_named(self) -> bool {
+        matches!(self, Self::Module | Self::Type | Self::Frame(Slot::Variable(..)))
+    }
+
     /// A root is taken to be this many references away: named ones come before others.
     pub const fn level(self) -> usize {
         match self {

@@ -2,7 +2,7 @@
 
 use super::heap::Heap;
 use super::kinds::{Shape, text};
-use super::references::Slot;
+use super::references::{MOST_ITEMS, Slot};
 use super::table;
 use crate::python::object_layout as at;
 
@@ -10,6 +10,8 @@ use crate::python::object_layout as at;
 const DIGIT_BITS: u32 = 30;
 /// Where the digits begin.
 const DIGITS: u64 = 24;
+/// No buffer has more bytes.
+const MOST_BYTES: u64 = 1 << 44;
 
 /// The value of a small `int`; `None` for anything else and for larger ones.
 pub fn int(heap: &Heap<'_>, address: u64) -> Option<i64> {
@@ -31,16 +33,21 @@ pub fn int(heap: &Heap<'_>, address: u64) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
-/// Elements of a container, bytes of a buffer; `None` for what is none.
+/// Elements of a container, bytes of a buffer; `None` for what is none, and for more than there can be: it was read while
+/// something else was written in its place.
 pub fn length(heap: &Heap<'_>, object: u32) -> Option<u64> {
     let (address, kind) = (heap.address(object), heap.kind(object));
-    match kind.shape {
-        Shape::Dict => heap.copy.word(address + at::DICT_USED),
-        Shape::Set => heap.copy.word(address + at::SET_USED),
-        Shape::List | Shape::Tuple | Shape::Deque | Shape::ByteArray => heap.view().length(address, kind),
-        Shape::BytesIo => heap.copy.word(address + at::BYTES_IO_LENGTH),
-        _ => None,
-    }
+    let word = |offset: u64| heap.copy.word(address + offset);
+    let (length, most) = match kind.shape {
+        Shape::Dict => (word(at::DICT_USED), MOST_ITEMS),
+        Shape::Set => (word(at::SET_USED), word(at::SET_MASK)?),
+        Shape::List => (heap.view().length(address, kind), word(at::LIST_ROOM)?),
+        Shape::Tuple | Shape::Deque => (heap.view().length(address, kind), MOST_ITEMS),
+        Shape::ByteArray => (heap.view().length(address, kind), word(at::BYTEARRAY_ROOM)?),
+        Shape::BytesIo => (word(at::BYTES_IO_LENGTH), MOST_BYTES),
+        _ => return None,
+    };
+    length.filter(|&length| length <= most)
 }
 
 /// The value of an attribute of an instance.

@@ -13,7 +13,7 @@ pub fn answer(facts: &Facts<'_>) -> Vec<String> {
     let mut lines: Vec<String> = objects
         .containers
         .iter()
-        .filter(|row| !row.holds_weakly())
+        .filter(|row| !row.holds_weakly() && !objects.is_of_functools(row))
         .take(4)
         .map(|row| {
             let bound = row.now.bound.map_or("no bound".to_owned(), |bound| format!("bound {}", count(bound)));
@@ -30,6 +30,12 @@ pub fn answer(facts: &Facts<'_>) -> Vec<String> {
             bytes(row.bytes)
         )
     }));
+    if !objects.whole {
+        lines.push(
+            "there are more objects than a look reads: what only one look reached is left out, and bytes are at least so many"
+                .to_owned(),
+        );
+    }
     if lines.is_empty() {
         lines.push(format!("no container and no cache was seen to gain entries in {}", time(objects.seconds)));
     }

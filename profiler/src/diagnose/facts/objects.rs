@@ -68,15 +68,17 @@ fn of_process(profile: &Profile, process: u32) -> Option<ObjectFacts> {
     let mut looks = profile.evidence.looks_at(process);
     let first = looks.next()?;
     let last = looks.next_back()?;
+    let whole = !first.partial && !last.partial;
     let space = |look: &ObjectLook| look.types.iter().fold(0u64, |sum, row| sum.saturating_add(row.space));
     Some(ObjectFacts {
         process,
         seconds: last.at_ms.saturating_sub(first.at_ms) as f64 / 1000.0,
-        whole: !first.partial && !last.partial,
+        whole,
         python_bytes: space(last).cast_signed().saturating_sub(space(first).cast_signed()),
-        types: types(first, last),
-        containers: containers(process, first, last),
-        caches: caches(process, first, last),
+        // What one look did not reach did not come.
+        types: if whole { types(first, last) } else { Vec::new() },
+        containers: containers(process, first, last, whole),
+        caches: caches(process, first, last, whole),
         lost: held_by(last, is_lost),
         kept: held_by(last, is_kept),
         retainers: last.focused.clone(),
@@ -107,14 +109,14 @@ fn types(first: &ObjectLook, last: &ObjectLook) -> Vec<(String, u64, u64)> {
     gained
 }
 
-fn containers(process: u32, first: &ObjectLook, last: &ObjectLook) -> Vec<GrowingContainer> {
+fn containers(process: u32, first: &ObjectLook, last: &ObjectLook, whole: bool) -> Vec<GrowingContainer> {
     // What was not listed at the first look was smaller than everything that was.
     let least = first.containers.iter().map(|row| row.deep_space).min().unwrap_or(0);
     let mut growing = Vec::new();
     for now in &last.containers {
         let before = first.same(now);
-        // It may have been as large at the first look, and too small to be listed.
-        if before.is_none() && now.deep_space < least.saturating_mul(2) {
+        // It may have been as large at the first look, and too small to be listed; or that look did not reach it.
+        if before.is_none() && (!whole || now.deep_space < least.saturating_mul(2)) {
             continue;
         }
         let (length, deep) = before.map_or((0, least.min(now.deep_space)), |row| (row.length, row.deep_space));
@@ -125,7 +127,11 @@ fn containers(process: u32, first: &ObjectLook, last: &ObjectLook) -> Vec<Growin
         }
         growing.push(GrowingContainer {
             process,
-            bytes: now.deep_space.saturating_sub(deep),
+            bytes: if whole {
+                now.deep_space.saturating_sub(deep)
+            } else {
+                at_least(gained, now.deep_space, now.length)
+            },
             gained,
             is_new: before.is_none(),
             now: now.clone(),
@@ -135,20 +141,29 @@ fn containers(process: u32, first: &ObjectLook, last: &ObjectLook) -> Vec<Growin
     growing
 }
 
-fn caches(process: u32, first: &ObjectLook, last: &ObjectLook) -> Vec<GrowingCache> {
+fn caches(process: u32, first: &ObjectLook, last: &ObjectLook, whole: bool) -> Vec<GrowingCache> {
     let mut growing: Vec<GrowingCache> = last
         .caches
         .iter()
         .filter_map(|now| {
             let before = first.caches.iter().find(|row| row.address == now.address && row.function == now.function);
+            if before.is_none() && !whole {
+                return None;
+            }
             let (size, deep) = before.map_or((0, 0), |row| (row.currsize, row.deep_space));
             let gained = now.currsize.saturating_sub(size);
-            let bytes = now.deep_space.saturating_sub(deep);
+            let grown = now.deep_space.saturating_sub(deep);
+            let bytes = if whole { grown } else { at_least(gained, now.deep_space, now.currsize) };
             (gained >= CONTAINER_GAIN).then(|| GrowingCache { process, now: now.clone(), gained, bytes })
         })
         .collect();
     growing.sort_by_key(|row| (std::cmp::Reverse(row.bytes), row.now.address));
     growing
+}
+
+/// What elements hold of which a look has reached a part: how much it did not reach differs from look to look.
+fn at_least(gained: u64, deep: u64, length: u64) -> u64 {
+    (u128::from(gained) * u128::from(deep) / u128::from(length.max(1))) as u64
 }
 
 impl ObjectFacts {
@@ -179,6 +194,12 @@ impl ObjectFacts {
             }
         }
         found
+    }
+
+    /// Whether a container is what one of the caches of functools has its entries in.
+    pub fn is_of_functools(&self, row: &GrowingContainer) -> bool {
+        let function = row.now.owner.strip_prefix("cache of ");
+        function.is_some_and(|function| self.caches.iter().any(|cache| cache.now.function == function))
     }
 
     /// The one with most bytes that is no cache and no queue; else the one with most bytes.
@@ -260,5 +281,45 @@ impl GrowingContainer {
             ["Task", "Future", "coroutine", "Thread", "Timer", "TimerHandle", "Handle", "async_generator", "Process"];
         let name = self.now.element_type.rsplit('.').next().unwrap_or_default();
         WORK.contains(&name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::objects::TypeRow;
+
+    fn row(owner: &str, address: u64, length: u64) -> ContainerRow {
+        let owner = owner.to_owned();
+        ContainerRow {
+            owner,
+            address,
+            length,
+            kind: ContainerKind::Dict,
+            deep_space: length * 100,
+            ..Default::default()
+        }
+    }
+
+    fn look(containers: Vec<ContainerRow>, partial: bool) -> ObjectLook {
+        let types = vec![TypeRow { name: "dict".to_owned(), objects: containers.len() as u64, space: 1 << 30 }];
+        ObjectLook { containers, types, partial, ..ObjectLook::default() }
+    }
+
+    #[test]
+    fn what_one_look_did_not_reach_did_not_grow() {
+        let gained = |partial: bool| {
+            let first = look(vec![row("app.CACHE", 1, 1000)], partial);
+            let last = look(vec![row("app.CACHE", 1, 9000), row("keyword.kwlist", 2, 5000)], false);
+            let mut profile = Profile::default();
+            profile.evidence.looks = vec![first, last];
+            let facts = of_process(&profile, 0).unwrap();
+            let names: Vec<_> = facts.containers.iter().map(|row| (row.now.owner.clone(), row.bytes)).collect();
+            (names, facts.types.len())
+        };
+        let row = |owner: &str, bytes| (owner.to_owned(), bytes);
+        assert_eq!(gained(false).0, [row("app.CACHE", 800_000), row("keyword.kwlist", 400_000)]);
+        assert_eq!(gained(false).1, 1);
+        assert_eq!(gained(true), (vec![row("app.CACHE", 800_000)], 0));
     }
 }

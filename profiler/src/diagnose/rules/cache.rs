@@ -25,6 +25,10 @@ fn of_functools(facts: &Facts<'_>, objects: &ObjectFacts, left: u64, processes: 
     let code =
         if now.file.is_empty() { now.function.clone() } else { format!("{}:{} {}", now.file, now.line, now.function) };
     let base = facts.culprit_of(claimed);
+    let is_part = |row: &&&GrowingContainer| row.bytes as f64 >= cache.bytes as f64 * LEAST_PART;
+    let unbounded = objects.unbounded();
+    let others = unbounded.iter().filter(|row| !objects.is_of_functools(row) && row.is_cache_or_queue());
+    let also: Vec<String> = others.filter(is_part).take(2).map(|row| told(row, objects.seconds)).collect();
     Some(Finding {
         pattern: Pattern::UnboundedCacheOrQueue,
         sentence: format!(
@@ -45,7 +49,10 @@ fn of_functools(facts: &Facts<'_>, objects: &ObjectFacts, left: u64, processes: 
                 bytes(cache.bytes)
             ),
             format!("maxsize: none; {} hits against {} misses", count(now.hits), count(now.misses)),
-        ],
+        ]
+        .into_iter()
+        .chain(also.iter().map(|row| format!("it is not alone: {row}")))
+        .collect(),
         culprit: Culprit { holder, code, pids: facts.pids_growing(), ..base },
         next_steps: vec![format!("set a bound: @lru_cache(maxsize={}) on {}", suggested(cache), now.function)],
         not_to_do: "do not restart on a schedule instead: each entry is one argument that was seen once".to_owned(),
