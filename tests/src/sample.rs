@@ -5,6 +5,7 @@ use pyalloc::profile::evidence::{Evidence, Reading};
 use pyalloc::profile::objects::{CacheRow, ContainerKind, ContainerRow, Holder, ObjectLook, RetainerRow, TypeRow};
 use pyalloc::profile::path_timeline::{PathSeries, PathTimeline};
 use pyalloc::profile::quality::{Count, CountClass, Quality};
+use pyalloc::profile::verdict::{Answer, Culprit, Diagnosis, Finding, Pattern};
 use pyalloc::profile::{
     BlockRow, End, FrameKind, MappingOrigin, MappingRow, PoolRow, Process, Profile, ResidentRow, StackId,
     TimelinePoint, Trace,
@@ -30,7 +31,32 @@ pub const HOSTILE: [&str; 12] = [
 
 /// A service whose worker remembers every request.
 pub fn service() -> Profile {
-    of_names("remember", "/srv/shop/app.py", "python app.py", 12)
+    let mut profile = of_names("remember", "/srv/shop/app.py", "python app.py", 12);
+    profile.diagnosis = Some(diagnosis("pid 7 grows: what app.py:3 main allocates is kept by app.SEEN (dict)"));
+    profile
+}
+
+/// A verdict all of whose texts are this one.
+fn diagnosis(text: &str) -> Diagnosis {
+    let texts = || vec![text.to_owned(), text.to_owned()];
+    let finding = |pattern| Finding {
+        pattern,
+        sentence: text.to_owned(),
+        bytes: 59 << 20,
+        evidence: texts(),
+        next_steps: texts(),
+        not_to_do: text.to_owned(),
+        to_be_surer: text.to_owned(),
+        culprit: Culprit { code: text.to_owned(), holder: text.to_owned(), ..Culprit::default() },
+        ..Finding::default()
+    };
+    Diagnosis {
+        pattern: Pattern::RetainedReferences,
+        headline: text.to_owned(),
+        findings: vec![finding(Pattern::RetainedReferences), finding(Pattern::HeldByAllocator)],
+        answers: vec![Answer { question: text.to_owned(), lines: texts() }],
+        ..Diagnosis::default()
+    }
 }
 
 /// The same with hostile texts everywhere, one of them a megabyte long.
@@ -44,6 +70,7 @@ pub fn hostile() -> Profile {
     if let Some(text) = profile.strings.last_mut() {
         *text = "A\x1b</script>".repeat(80_000);
     }
+    profile.diagnosis = Some(diagnosis(&all));
     profile.trace.kernel = all.clone();
     profile.trace.pyalloc_version = all.clone();
     profile.quality.counts.push(Count {

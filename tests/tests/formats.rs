@@ -58,7 +58,16 @@ fn the_page_works_in_a_browser() {
     let Some((_folder, browser)) = opened("the_page_works_in_a_browser", &page(&sample::service())) else { return };
     assert_eq!(browser.value("document.documentElement.dataset.ready").unwrap(), "yes");
     assert!(text(&browser, "#summary").contains("RSS of the tree grew by 59.0 MiB in 59.0 s"));
-    for section in ["memory", "processes", "flamegraph", "paths", "payloads", "objects", "quality"] {
+    let verdict = text(&browser, "section");
+    for part in [
+        "Verdict",
+        "retained references (confidence: low)",
+        "kept by app.SEEN (dict)",
+        "Beside that: held by the allocator",
+    ] {
+        assert!(verdict.contains(part), "{part} is not in {verdict}");
+    }
+    for section in ["verdict", "memory", "processes", "flamegraph", "paths", "payloads", "objects", "quality"] {
         assert!(number(&browser, &format!("document.getElementById('{section}').getBoundingClientRect().height")) > 50);
     }
     assert!(text(&browser, "#memory").contains("received per second"));

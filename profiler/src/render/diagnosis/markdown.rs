@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{cost, culprit};
+use super::{cost, culprit, titles};
 use crate::profile::Profile;
-use crate::profile::verdict::{Finding, Pattern};
+use crate::profile::verdict::Finding;
 use crate::render::sanitize;
 
 /// Renders it; nothing if the profile has none.
@@ -14,11 +14,9 @@ pub fn render(profile: &Profile) -> String {
     line(&mut out, "## ", &format!("Memory: {}", diagnosis.pattern.words()));
     out.push('\n');
     line(&mut out, "**", &format!("{}**", escaped(&diagnosis.headline)));
-    let is_mixed = diagnosis.pattern == Pattern::Mixed;
-    let word = if is_mixed { "A part of it" } else { "Beside that" };
-    for (index, finding) in diagnosis.findings.iter().enumerate() {
-        if index > 0 || is_mixed {
-            line(&mut out, "\n### ", &format!("{word}: {}", finding.pattern.words()));
+    for (finding, title) in diagnosis.findings.iter().zip(titles(diagnosis)) {
+        if let Some(title) = title {
+            line(&mut out, "\n### ", &title);
             line(&mut out, "\n", &escaped(&finding.sentence));
         }
         write_finding(&mut out, finding);

@@ -4,7 +4,7 @@ pub mod markdown;
 pub mod text;
 
 use crate::profile::Profile;
-use crate::profile::verdict::Finding;
+use crate::profile::verdict::{Diagnosis, Finding, Pattern};
 use crate::render::RenderError;
 use crate::render::sanitize;
 
@@ -34,8 +34,18 @@ pub fn render(profile: &Profile, format: DiagnosisFormat, options: &super::Optio
     }
 }
 
+/// What stands above each finding; nothing above the one that the verdict's own sentence tells.
+pub(super) fn titles(diagnosis: &Diagnosis) -> impl Iterator<Item = Option<String>> {
+    let is_mixed = diagnosis.pattern == Pattern::Mixed;
+    let word = if is_mixed { "A part of it" } else { "Beside that" };
+    let title = move |(index, found): (usize, &Finding)| {
+        (is_mixed || index > 0).then(|| format!("{word}: {}", found.pattern.words()))
+    };
+    diagnosis.findings.iter().enumerate().map(title)
+}
+
 /// Who is at fault, in one line: the code, who called it, and what holds it.
-fn culprit(finding: &Finding) -> Option<String> {
+pub(super) fn culprit(finding: &Finding) -> Option<String> {
     let culprit = &finding.culprit;
     let mut parts = Vec::new();
     if !culprit.holder.is_empty() {

@@ -1,8 +1,8 @@
 //! The diagnosis for a terminal: three lines that say it, then why, then the five questions, then what it cost.
 
-use super::{cost, culprit};
+use super::{cost, culprit, titles};
 use crate::profile::Profile;
-use crate::profile::verdict::{Answer, Diagnosis, Finding, Pattern};
+use crate::profile::verdict::{Answer, Diagnosis, Finding};
 use crate::render::page::{Page, words};
 use crate::render::{Options, sanitize};
 
@@ -11,19 +11,12 @@ pub fn render(profile: &Profile, options: &Options) -> String {
     let Some(diagnosis) = &profile.diagnosis else { return String::new() };
     let mut page = Page::new(options.width, options.colour);
     verdict(&mut page, diagnosis);
-    let is_mixed = diagnosis.pattern == Pattern::Mixed;
-    if let Some(first) = diagnosis.findings.first() {
-        if is_mixed {
-            page.heading(&format!("A part of it: {}", first.pattern.words()));
-            page.sentence(&visible(&first.sentence));
+    for (finding, title) in diagnosis.findings.iter().zip(titles(diagnosis)) {
+        if let Some(title) = title {
+            page.heading(&title);
+            page.sentence(&visible(&finding.sentence));
         }
-        details(&mut page, first);
-    }
-    let word = if is_mixed { "A part of it" } else { "Beside that" };
-    for other in diagnosis.findings.iter().skip(1) {
-        page.heading(&format!("{word}: {}", other.pattern.words()));
-        page.sentence(&visible(&other.sentence));
-        details(&mut page, other);
+        details(&mut page, finding);
     }
     for (number, answer) in diagnosis.answers.iter().enumerate() {
         question(&mut page, number + 1, answer);

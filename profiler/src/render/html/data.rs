@@ -7,6 +7,7 @@ use super::objects::{LookOut, looks};
 use super::paths::{View, views};
 use super::processes::{ProcessOut, Rest, Shown};
 use super::readings::{Memory, Traffic};
+use super::verdict::VerdictOut;
 use crate::profile::Profile;
 use crate::profile::quality::CountClass;
 use crate::profile::reconcile::{Part, Reconciliation};
@@ -25,6 +26,7 @@ const NOTE_COLUMNS: usize = 400;
 pub(super) struct Data<'p> {
     pub title: String,
     left_out: Vec<String>,
+    verdict: Option<VerdictOut>,
     headline: Vec<String>,
     summary: Summary,
     trace: Vec<[String; 2]>,
@@ -100,6 +102,7 @@ impl<'p> Data<'p> {
         Ok(Self {
             title: title(profile),
             left_out: profile.left_out.iter().map(|note| sanitize::name(note, NOTE_COLUMNS)).collect(),
+            verdict: VerdictOut::new(profile),
             headline: text::sentences::headline(profile, &tree)?,
             summary: summary(profile, &tree),
             trace: text::sentences::trace_facts(&profile.trace),

@@ -13,17 +13,19 @@ mod paths;
 mod policy;
 mod processes;
 mod readings;
+mod verdict;
 
 use super::{Options, RenderError, sanitize};
 use crate::profile::Profile;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: [&str; 5] = [
+const SCRIPT: [&str; 6] = [
     include_str!("script/common.js"),
     include_str!("script/chart.js"),
     include_str!("script/flame.js"),
     include_str!("script/tables.js"),
+    include_str!("script/verdict.js"),
     include_str!("script/page.js"),
 ];
 

@@ -33,12 +33,17 @@ function axisTime(ms) {
   return minutes % 60 ? `${hours} h ${minutes % 60}` : `${hours} h`;
 }
 
-// Changes per second of a sum, in the middle of each two readings.
+// Changes per second of a sum from reading to reading. Of two readings close together (the last one is out of turn) the
+// difference says nothing: what came between them was counted at different moments.
 function rate(at, sums) {
+  const steps = at.slice(1).map((ms, i) => ms - at[i]).sort((one, other) => one - other);
+  const least = Math.max(1, steps[steps.length >> 1] / 2 || 0);
   const points = [];
-  for (let i = 1; i < at.length; i += 1) {
-    const seconds = (at[i] - at[i - 1]) / 1000;
-    if (seconds > 0) points.push([at[i], Math.max(0, sums[i] - sums[i - 1]) / seconds]);
+  for (let i = 1, from = 0; i < at.length; i += 1) {
+    const ms = at[i] - at[from];
+    if (ms < least) continue;
+    points.push([at[i], Math.max(0, sums[i] - sums[from]) * 1000 / ms]);
+    from = i;
   }
   return points;
 }

@@ -151,6 +151,7 @@ function quality() {
     el('dl', null, DATA.trace.concat(DATA.quality.filter((line) => line.length === 2)).flatMap(([name, text]) => [el('dt', null, name), el('dd', null, text)])));
 }
 
+verdict();
 summary();
 memory();
 processes();
