@@ -188,11 +188,19 @@ fn probes_that_do_not_reach_the_process_are_told() {
     let container = Container::start(&helper, &system, Root::Overlay, &[], WORKLOAD).unwrap();
     let library = maps::in_root(Pid(container.pid), Path::new("/usr/lib/x86_64-linux-gnu/libc.so.6"));
     fs::set_permissions(library, fs::Permissions::from_mode(0o755)).unwrap();
-    let output = run(pyalloc().unwrap(), &["trace", "--pid", &container.pid.to_string(), "-o", "/dev/null"]);
+    let pid = container.pid.to_string();
+    let output = run(pyalloc().unwrap(), &["trace", "--pid", &pid, "--duration", "1s", "-o", "/dev/null"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("its allocations are not recorded") && said.contains("libc.so.6 does not reach process"),
+        "{said}"
+    );
+    let output = run(pyalloc().unwrap(), &["trace", "--pid", &pid, "--ledger", "heap", "-o", "/dev/null"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("libc.so.6 does not reach process") && said.lines().count() == 1, "{said}");
-    let doctor = run(pyalloc().unwrap(), &["doctor", "--pid", &container.pid.to_string()]);
+    let doctor = run(pyalloc().unwrap(), &["doctor", "--pid", &pid]);
     let said = String::from_utf8(doctor.stdout).unwrap();
     assert!(said.contains("libc.so.6 is on an overlayfs and was changed after"), "{said}");
 }
