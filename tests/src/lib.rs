@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod demo_service;
 pub mod doomed;
 pub mod guard;
+pub mod http;
 pub mod interpreters;
 pub mod looker;
 pub mod lookup;

@@ -161,14 +161,20 @@ fn forked_processes_are_put_back_too() {
     let Some(interpreter) = inlining("forked_processes_are_put_back_too") else { return };
     let mut target = Target::start(&interpreter);
     let before = target.tables("tables").unwrap();
+    let tracer = forked(&mut target);
+    check_changed(&before, &target.tables("child").unwrap(), true, "child");
+    tracer.finish().unwrap();
+    assert_eq!((target.tables("child"), target.tables("tables")), (Some(before), Some(before)));
+}
+
+/// Traces it, and has it fork while it is; returns when the child is traced too.
+fn forked(target: &mut Target) -> Tracer {
     let mut tracer = target.attach();
     target.0.say("fork").unwrap();
     let Forked { forked } = target.0.read().unwrap();
     assert!(forked);
     tracer.next_probed().unwrap();
-    check_changed(&before, &target.tables("child").unwrap(), true, "child");
-    tracer.finish().unwrap();
-    assert_eq!((target.tables("child"), target.tables("tables")), (Some(before), Some(before)));
+    tracer
 }
 
 /// The process that puts back what a killed pyalloc has written.
@@ -195,11 +201,7 @@ fn the_tables_are_put_back_when_pyalloc_is_killed() {
     let Some(interpreter) = inlining("the_tables_are_put_back_when_pyalloc_is_killed") else { return };
     let mut target = Target::start(&interpreter);
     let before = target.tables("tables").unwrap();
-    let mut tracer = target.attach();
-    target.0.say("fork").unwrap();
-    let Forked { forked } = target.0.read().unwrap();
-    assert!(forked);
-    tracer.next_probed().unwrap();
+    let tracer = forked(&mut target);
     let keeper = keeper(&tracer);
     check_changed(&before, &target.tables("tables").unwrap(), true, "while it is traced");
     tracer.kill().unwrap();

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use live_tests::guard::Guard;
+use live_tests::http;
 use live_tests::skip;
 use live_tests::tracer::{Traced, Tracer};
 use live_tests::workload;
@@ -41,12 +42,7 @@ struct Said {
 }
 
 fn get(port: u16, path: &str) -> Said {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_else(|| panic!("{path}: {answer}"));
-    serde_json::from_str(body).unwrap()
+    http::get(port, path).unwrap()
 }
 
 /// Asks until each of the workers has done it.

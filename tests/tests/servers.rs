@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use live_tests::broker::{Broker, free_port, wait_until_it_listens};
 use live_tests::guard::Guard;
+use live_tests::http;
 use live_tests::interpreters;
 use live_tests::lookup;
 use live_tests::skip;
@@ -57,12 +56,7 @@ struct Said {
 }
 
 fn get(port: u16, path: &str) -> Said {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_else(|| panic!("{path}: {answer}"));
-    serde_json::from_str(body).unwrap()
+    http::get(port, path).unwrap()
 }
 
 /// What the workers have said: blocks kept, and how often each was asked.

@@ -31,10 +31,6 @@ fn blocks(profile: &Profile, pid: u32, size: u64) -> (u64, u64) {
     rows.fold((0, 0), |(allocated, live), row| (allocated + row.alloc_objects, live + row.inuse_objects))
 }
 
-fn count(profile: &Profile, name: &str) -> u64 {
-    profile.quality.counts.iter().find(|count| count.name == name).map_or(0, |count| count.value)
-}
-
 #[test]
 fn every_process_of_a_service_is_followed() {
     for interpreter in interpreters::for_test("every_process_of_a_service_is_followed") {
@@ -67,7 +63,7 @@ fn every_process_of_a_service_is_followed() {
             assert_eq!(blocks(&profile, *pid, inherited.size), (0, 0), "{name}: what a worker inherits is not its own");
         }
         let expected = inherited.blocks * workers.pids.len() as u64;
-        assert!(count(&profile, "inherited_frees") >= expected, "{name}: {:?}", profile.quality.counts);
+        assert!(profile.quality.value("inherited_frees") >= expected, "{name}: {:?}", profile.quality.counts);
         let pids = workers.pids.iter().chain(&started.pids);
         let made = worked.blocks.iter().zip(&worked.sizes).chain(there.blocks.iter().zip(&there.sizes));
         for (pid, (&number, &size)) in pids.zip(made) {
@@ -78,7 +74,7 @@ fn every_process_of_a_service_is_followed() {
             assert_eq!(row.end, End::Exited(i32::try_from(index).unwrap()), "{name}");
             assert_eq!(row.parent, Some(0), "{name}");
         }
-        assert_eq!(count(&profile, "forks_not_followed") + count(&profile, "unknown_process"), 0, "{name}");
+        assert_eq!(profile.quality.value("forks_not_followed") + profile.quality.value("unknown_process"), 0, "{name}");
 
         service.say("exit").unwrap();
         assert!(service.wait().unwrap().success());

@@ -18,7 +18,7 @@ use pyalloc::process::image::Image;
 use pyalloc::process::memory::ProcessMemory;
 use pyalloc::process::{Pid, maps};
 use pyalloc::profile::{End, Profile};
-use pyalloc::python::{Interpreter, allocators};
+use pyalloc::python::Interpreter;
 use serde::Deserialize;
 
 const BUSY: &str = "busy.py";
@@ -58,12 +58,7 @@ fn probes(pid: Pid) -> (Interpreter, ProbePlan) {
     let executable = images.iter().position(|image| image.path == program);
     let target = plan::Target { memory: &memory, regions: &regions, images: &images, executable };
     let python = plan::Python {
-        interpreter: allocators::Interpreter {
-            image: &interpreter.image,
-            minor: interpreter.version.minor,
-            free_threaded: interpreter.version.free_threaded,
-            runtime: interpreter.runtime,
-        },
+        interpreter: interpreter.allocators(),
         code_dealloc: interpreter.code_dealloc().map(|function| function.address),
         exact_objects: false,
     };

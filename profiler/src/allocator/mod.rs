@@ -18,8 +18,8 @@ use crate::process::bounded::{Bounded, Budget};
 use crate::process::image::Image;
 use crate::process::maps::Region;
 use crate::process::memory::Memory;
+use crate::python::Interpreter;
 use crate::python::arenas::{self, Pymalloc};
-use crate::python::{Interpreter, allocators};
 
 pub use glibc::{Arena, FreeKind, FreeRange, Glibc};
 
@@ -111,15 +111,7 @@ impl Places {
     ) -> Self {
         let pymalloc = match python {
             None => Err(NotRead::NoPython),
-            Some(python) => {
-                let named = allocators::Interpreter {
-                    image: &python.image,
-                    minor: python.layout.minor,
-                    free_threaded: python.layout.free_threaded,
-                    runtime: python.runtime,
-                };
-                arenas::find(&named, python.layout, memory, regions).map_err(NotRead::from)
-            }
+            Some(python) => arenas::find(&python.allocators(), python.layout, memory, regions).map_err(NotRead::from),
         };
         Self { glibc: glibc::find(pid, memory, regions, images), pymalloc }
     }

@@ -97,12 +97,16 @@ pub fn charge(live: &[Live], samples: &[Sample]) -> Charges {
         stratum.pools += row.pools;
         stratum.objects += row.objects;
     }
+    let mut by_class: BTreeMap<u32, Vec<Sample>> = BTreeMap::new();
+    for sample in samples {
+        by_class.entry(sample.class).or_default().push(*sample);
+    }
     let mut charges = Charges::default();
     for stratum in strata.values() {
         let opener = charges.by_stack.entry(stratum.opener).or_default();
         opener.pools += stratum.pools;
         opener.opened_space += stratum.space();
-        let shares = shares(stratum, samples);
+        let shares = shares(stratum, by_class.get(&stratum.class).map_or(&[], Vec::as_slice));
         match (shares.is_empty(), stratum.opener) {
             (false, _) => charges.sampled_space += stratum.space(),
             (true, 0) => charges.unknown_space += stratum.space(),
@@ -129,9 +133,8 @@ fn variance(objects: u64, of_it: u64, samples: u64) -> f64 {
     (objects as f64).powi(2) * share * (1.0 - share) / (samples + 3.0)
 }
 
-/// The weights by which a stratum is shared out; none if it is its opener's for want of samples.
-fn shares(stratum: &Live, samples: &[Sample]) -> BTreeMap<u64, u64> {
-    let of_class: Vec<&Sample> = samples.iter().filter(|sample| sample.class == stratum.class).collect();
+/// The weights by which a stratum is shared out, given the samples of its class; none if it is its opener's for want of them.
+fn shares(stratum: &Live, of_class: &[Sample]) -> BTreeMap<u64, u64> {
     let own = of_class.iter().filter(|sample| sample.opener == stratum.opener);
     let own = counted(own.map(|sample| sample.filler));
     if own.values().sum::<u64>() >= ENOUGH as u64 {
@@ -141,7 +144,7 @@ fn shares(stratum: &Live, samples: &[Sample]) -> BTreeMap<u64, u64> {
         return BTreeMap::new();
     }
     let as_themselves = |sample: &Sample| if sample.filler == sample.opener { stratum.opener } else { sample.filler };
-    counted(of_class.into_iter().map(as_themselves))
+    counted(of_class.iter().map(as_themselves))
 }
 
 fn counted(stacks: impl Iterator<Item = u64>) -> BTreeMap<u64, u64> {

@@ -39,7 +39,7 @@ use crate::process::maps::Region;
 use crate::process::memory::Memory;
 use crate::profile::objects::{Holder, ObjectLook, TypeRow};
 use crate::python::object_layout::{GC_HEADER, ObjectLayout, PRE_HEADER};
-use crate::python::{Interpreter, allocators, arenas, threads};
+use crate::python::{Interpreter, arenas, threads};
 
 /// Types told of.
 const TYPES: usize = 256;
@@ -80,14 +80,9 @@ impl Reader {
     /// Prepares for a process; `regions` are of this moment.
     pub fn new(memory: &impl Memory, python: &Interpreter, regions: &[Region]) -> Self {
         let layouts = ObjectLayout::of(python.layout).map(|objects| Layouts { base: python.layout, objects });
-        let named = allocators::Interpreter {
-            image: &python.image,
-            minor: python.layout.minor,
-            free_threaded: python.layout.free_threaded,
-            runtime: python.runtime,
-        };
         // Without pymalloc the collector's lists are the way to the objects.
-        let pools = layouts.is_ok().then(|| arenas::find(&named, python.layout, memory, regions).ok()).flatten();
+        let pools =
+            layouts.is_ok().then(|| arenas::find(&python.allocators(), python.layout, memory, regions).ok()).flatten();
         let size = python.image.export("_PyRuntime").map_or(0, |symbol| symbol.size);
         let runtime = python.runtime..python.runtime.saturating_add(size);
         Self { layouts, pools, pool_size: python.layout.pool_size, runtime, before: None }

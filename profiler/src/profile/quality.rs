@@ -49,6 +49,11 @@ pub struct Quality {
 }
 
 impl Quality {
+    /// The count of this name; 0 if there is none.
+    pub fn value(&self, name: &str) -> u64 {
+        self.counts.iter().find(|count| count.name == name).map_or(0, |count| count.value)
+    }
+
     /// CPU time of the target for its probes, ms: traps by what one was measured to cost, programs as they were timed.
     pub fn cost_of(&self, hits: u64, returns: u64, program_ns: u64) -> u64 {
         let traps = hits.saturating_mul(self.hit_cost_ns).saturating_add(returns.saturating_mul(self.return_cost_ns));

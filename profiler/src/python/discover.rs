@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use profiler_common::config::{FaultSampling, NO_SLOT, ProcessConfig, ThreadSlot};
 
+use super::allocators;
 use super::layout::Layout;
 use super::locate::{Located, NotPython, locate};
 use super::remote::{self, End};
@@ -68,6 +69,12 @@ struct State {
 }
 
 impl Interpreter {
+    /// What its allocators are found by.
+    pub fn allocators(&self) -> allocators::Interpreter<'_> {
+        let Layout { minor, free_threaded, .. } = *self.layout;
+        allocators::Interpreter { image: &self.image, minor, free_threaded, runtime: self.runtime }
+    }
+
     /// Finds the interpreter of a process that `trace` may attach to.
     ///
     /// Reads the process's memory, and never stops it.

@@ -19,11 +19,11 @@ use crate::process::bounded::{Bounded, Budget};
 use crate::process::memory::{Memory, ProcessMemory};
 use crate::process::{Pid, maps, status};
 use crate::profile::Filling;
+use crate::python::Interpreter;
 use crate::python::arenas::{self, CLASSES, Place};
 use crate::python::header::Headers;
 use crate::python::pool::{self, HEADER_BYTES};
 use crate::python::slots::{Slots, watched_word};
-use crate::python::{Interpreter, allocators};
 
 /// Hits after which a watch ends, at first and at most: 3 ms of the target's time.
 const FIRST_HITS: u32 = 64;
@@ -113,13 +113,7 @@ impl Fillers {
     pub fn find(pid: Pid, memory: &ProcessMemory, sees_openings: bool) -> Option<Self> {
         let python = Interpreter::discover(pid).ok().filter(|python| python.initialized)?;
         let regions = maps::read(pid).ok()?;
-        let named = allocators::Interpreter {
-            image: &python.image,
-            minor: python.layout.minor,
-            free_threaded: python.layout.free_threaded,
-            runtime: python.runtime,
-        };
-        let place = arenas::find(&named, python.layout, memory, &regions).ok()?;
+        let place = arenas::find(&python.allocators(), python.layout, memory, &regions).ok()?;
         Some(Self::at(place, sees_openings, memory))
     }
 

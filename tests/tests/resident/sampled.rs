@@ -11,8 +11,7 @@ const RUNS: u32 = 4;
 
 /// Page faults recorded, and those left out.
 fn recorded(profile: &Profile) -> (u64, u64) {
-    let count = |name| profile.quality.counts.iter().find(|count| count.name == name).map_or(0, |count| count.value);
-    (count("faults"), count("faults_left_out"))
+    (profile.quality.value("faults"), profile.quality.value("faults_left_out"))
 }
 
 /// The standard error of what a function touched, bytes.

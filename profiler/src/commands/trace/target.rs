@@ -169,12 +169,7 @@ fn probes(
     let target = plan::Target { memory, regions, images: &images, executable: Image::executable(pid, &images) };
     let image = images.iter().find(|image| image.file == interpreter.image.file).unwrap_or(&interpreter.image);
     let python = plan::Python {
-        interpreter: allocators::Interpreter {
-            image,
-            minor: interpreter.version.minor,
-            free_threaded: interpreter.version.free_threaded,
-            runtime: interpreter.runtime,
-        },
+        interpreter: allocators::Interpreter { image, ..interpreter.allocators() },
         code_dealloc: interpreter.code_dealloc().map(|function| function.address),
         exact_objects,
     };

@@ -57,7 +57,12 @@ pub(super) fn culprit(finding: &Finding) -> Option<String> {
     if !culprit.called_from.is_empty() {
         parts.push(format!("called from {}", culprit.called_from));
     }
-    (!parts.is_empty()).then(|| sanitize::visible(&parts.join("; ")).into_owned())
+    (!parts.is_empty()).then(|| visible(&parts.join("; ")))
+}
+
+/// A text of the diagnosis, as it may be shown.
+pub(super) fn visible(text: &str) -> String {
+    sanitize::visible(text).into_owned()
 }
 
 /// What it cost, in one line.

@@ -1,10 +1,10 @@
 //! The diagnosis for a terminal: three lines that say it, then why, then the five questions, then what it cost.
 
-use super::{cost, culprit, titles};
+use super::{cost, culprit, titles, visible};
 use crate::profile::Profile;
 use crate::profile::verdict::{Answer, Diagnosis, Finding};
+use crate::render::Options;
 use crate::render::page::{Page, words};
-use crate::render::{Options, sanitize};
 
 /// Renders it; nothing if the profile has none.
 pub fn render(profile: &Profile, options: &Options) -> String {
@@ -66,8 +66,4 @@ fn question(page: &mut Page, number: usize, answer: &Answer) {
     for line in &answer.lines {
         page.pieces("  ", 4, &words(&visible(line)));
     }
-}
-
-fn visible(text: &str) -> String {
-    sanitize::visible(text).into_owned()
 }

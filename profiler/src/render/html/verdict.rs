@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::profile::Profile;
 use crate::profile::verdict::{Answer, Diagnosis, Finding};
-use crate::render::{diagnosis, sanitize};
+use crate::render::diagnosis::{self, visible};
 
 /// The verdict, its findings, and the questions answered.
 #[derive(Serialize)]
@@ -66,8 +66,4 @@ fn out(finding: &Finding, title: Option<String>) -> FindingOut {
 
 fn answer(answer: &Answer) -> (String, Vec<String>) {
     (visible(&answer.question), answer.lines.iter().map(|line| visible(line)).collect())
-}
-
-fn visible(text: &str) -> String {
-    sanitize::visible(text).into_owned()
 }

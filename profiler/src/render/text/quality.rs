@@ -128,14 +128,13 @@ fn write_cost(page: &mut Page, profile: &Profile) {
     };
     page.fact("cost: target", &target);
     if quality.fault_cost_ns > 0 {
-        let value = |name| quality.counts.iter().find(|count| count.name == name).map_or(0, |count| count.value);
-        let faults = value("faults").saturating_add(value("faults_left_out"));
+        let faults = quality.value("faults").saturating_add(quality.value("faults_left_out"));
         let each = format!("{} at {} ns each, measured", counted(faults, "page fault"), count(quality.fault_cost_ns));
         page.fact("  of that", &format!("{} for {each}", time_ms(quality.faults_cost_ms)));
     }
-    if let Some(writes) = quality.counts.iter().find(|count| count.name == "watch_hits" && count.value > 0) {
-        let each =
-            format!("{}, {} ns each and their programs", counted(writes.value, "write"), count(quality.write_cost_ns));
+    let writes = quality.value("watch_hits");
+    if writes > 0 {
+        let each = format!("{}, {} ns each and their programs", counted(writes, "write"), count(quality.write_cost_ns));
         page.fact("  of that", &format!("{} for slots that are watched: {each}", time_ms(quality.watch_cost_ms)));
     }
     let links = if quality.links.is_empty() { "unknown links" } else { &quality.links };

@@ -124,8 +124,7 @@ pub(super) fn notes(page: &mut Page, profile: &Profile, sum: &Reconciliation) {
 /// That not every fault was recorded, and how much hangs on that.
 fn sampled(page: &mut Page, profile: &Profile) {
     let Some((space, _)) = estimate::of_table(profile, EstimateOf::Resident) else { return };
-    let value = |name| profile.quality.counts.iter().find(|count| count.name == name).map_or(0, |count| count.value);
-    let (recorded, left_out) = (value("faults"), value("faults_left_out"));
+    let (recorded, left_out) = (profile.quality.value("faults"), profile.quality.value("faults_left_out"));
     page.sentence(&format!(
         "The table is counted. Which code touched the pages is in part estimated: while page faults were too many to record \
          each, some were, by chance, and stand for the others ({} of {} were recorded). Of {} the call path is estimated so; \
